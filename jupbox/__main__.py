@@ -1,0 +1,5 @@
+"""`python -m jupbox`."""
+
+from jupbox.cli import main
+
+main()

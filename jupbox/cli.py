@@ -1,0 +1,238 @@
+"""The verbs: argv to one workflow call to an exit code; the one place that catches errors."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import version
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from jupbox.console import Console
+from jupbox.errors import JupboxError
+from jupbox.secret import Secret
+from jupbox.site import Surroundings
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="jupbox",
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A Jupyter server with TLS and a password on any machine you can ssh to.\n\n"
+    "[b]jupbox up workbox[/b] puts it there, [b]jupbox open workbox[/b] brings it to your browser.",
+    epilog="Examples:  jupbox up workbox · jupbox open workbox · jupbox status · jupbox logs -f",
+)
+
+_EVERY_DAY = "Every day"
+_ONCE = "Once in a while"
+
+BoxName = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[BOX]",
+        help="A box of jupbox.toml, or without one an ssh destination; `local` is this machine. "
+        "May be left out when there is only one.",
+        show_default=False,
+    ),
+]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of builds.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"jupbox {version('jupbox')}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    shown: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+def _run(verb: Callable[..., int | None], *, debug: bool, verbose: bool = False, **given: Any) -> None:
+    """Call a workflow; an error becomes two lines and its exit code."""
+    console = Console(verbose=verbose)
+    try:
+        code = verb(around=Surroundings(), console=console, **given)
+    except JupboxError as error:
+        if debug:
+            raise
+        console.error(error)
+        raise typer.Exit(error.exit_code) from None
+    except KeyboardInterrupt:
+        console.plain("Interrupted. Whatever stood still stands; the same command goes on from here.")
+        raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(code or 0)
+
+
+@app.command(rich_help_panel=_EVERY_DAY)
+def up(
+    box: BoxName = None,
+    setup: Annotated[
+        bool, typer.Option("--setup", help="Install a Docker engine first where there is none.")
+    ] = False,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Move to this jupbox's own server files too.")
+    ] = False,
+    yes: Yes = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Make it so: lock, build, seal, deploy; does nothing where nothing changed.
+
+    [b]jupbox up workbox[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.up, box_name=box, setup=setup, upgrade=upgrade, yes=yes, verbose=verbose,
+         debug=debug)  # fmt: skip
+
+
+@app.command("open", rich_help_panel=_EVERY_DAY)
+def open_(
+    box: BoxName = None,
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Only forward the port.")
+    ] = False,
+    url: Annotated[
+        bool, typer.Option("--url", help="Print a link that logs another client in, once.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Open the notebook in the browser, logged in; tunnels until Ctrl-C.
+
+    [b]jupbox open workbox[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.open_box, box_name=box, browser=not no_browser, print_url=url, debug=debug)
+
+
+@app.command(rich_help_panel=_EVERY_DAY)
+def status(
+    box: BoxName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Show how a box is, or every box of the project.
+
+    [b]jupbox status workbox --json[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.status, box_name=box, as_json=as_json, debug=debug)
+
+
+@app.command(rich_help_panel=_EVERY_DAY)
+def logs(
+    box: BoxName = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="Only what is younger: `10m`, `2h`, or a time.")
+    ] = None,
+    tail: Annotated[str, typer.Option(help="Only that many last lines.")] = "all",
+    debug: Debug = False,
+) -> None:
+    """Show the server's log.
+
+    [b]jupbox logs workbox -f --since 10m[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.logs, box_name=box, follow=follow, since=since, tail=tail, debug=debug)
+
+
+@app.command(rich_help_panel=_EVERY_DAY)
+def down(box: BoxName = None, debug: Debug = False) -> None:
+    """Stop the server; everything is kept.
+
+    [b]jupbox down workbox[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.down, box_name=box, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def password(
+    box: BoxName = None,
+    stdin: Annotated[
+        bool, typer.Option("--stdin", help="Read it from standard input, one line.")
+    ] = False,
+    generate: Annotated[bool, typer.Option("--generate", help="Make one and show it.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Set another password; it holds at once, with no kernel lost.
+
+    [b]jupbox password workbox[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    text = Secret(sys.stdin.readline().rstrip("\r\n")) if stdin else None
+    _run(workflows.password, box_name=box, text=text, generate=generate, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def trust(
+    box: BoxName = None,
+    print_only: Annotated[
+        bool, typer.Option("--print", help="Write the CA certificate out and change nothing.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Have this machine's browsers trust the box's certificate.
+
+    [b]jupbox trust workbox[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.trust, box_name=box, print_only=print_only, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def setup(box: BoxName = None, yes: Yes = False, debug: Debug = False) -> None:
+    """Install a Docker engine on a host that has none (Debian, Ubuntu).
+
+    [b]jupbox setup workbox[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.setup, box_name=box, yes=yes, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def lock(
+    images: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[IMAGE]...", help="Images to resolve; all by default."),
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BOX", help="The box whose engine is asked.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Resolve image definitions anew into jupbox.lock.
+
+    [b]jupbox lock datasci[/b]
+    """
+    from jupbox import workflows  # noqa: PLC0415
+
+    _run(workflows.lock, names=images or [], on=on, debug=debug)
+
+
+def main() -> NoReturn:
+    """The console script."""
+    app(prog_name="jupbox")
+    sys.exit(0)

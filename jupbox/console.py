@@ -1,0 +1,125 @@
+"""The one printer. Progress goes to standard error, results to standard output.
+
+On a terminal stages are shown as they run; elsewhere (a pipe, CI) each is a plain line.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console as Rich
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+from jupbox.errors import ConfirmationError, JupboxError
+from jupbox.secret import Secret
+
+
+class Stage:
+    """A stage that runs now; `detail` says what it is at."""
+
+    def __init__(self, console: Console, title: str, progress: Progress | None) -> None:
+        self._console = console
+        self._title = title
+        self._progress = progress
+        self._task = progress.add_task(title) if progress else None
+
+    def detail(self, text: str) -> None:
+        """Say what the stage is at."""
+        if self._progress is not None and self._task is not None:
+            self._progress.update(self._task, description=f"{self._title}: {text}")
+        elif text:
+            self._console.plain(f"  {text}")
+
+    def log(self, line: str) -> None:
+        """A line of a program's own log; shown with --verbose only."""
+        if self._console.verbose:
+            self._console.plain(f"    {line}")
+
+
+class Console:
+    """Prints; knows whether a person looks on.
+
+    Args:
+        verbose: show the logs of builds.
+    """
+
+    def __init__(self, *, verbose: bool = False) -> None:
+        self.verbose = verbose
+        self._out = Rich(highlight=False, soft_wrap=True)
+        self._err = Rich(stderr=True, highlight=False, soft_wrap=True)
+
+    @property
+    def _marks(self) -> tuple[str, str]:
+        unicode = (self._err.encoding or "").lower().startswith("utf")
+        return ("✓", "✗") if unicode else ("ok", "x")
+
+    def plain(self, text: str) -> None:
+        """A line of progress."""
+        self._err.print(Text(text))
+
+    def note(self, text: str) -> None:
+        """Something worth knowing that is no error."""
+        self._err.print(Text(f"! {text}", style="yellow"))
+
+    def line(self, text: str = "") -> None:
+        """A line of the result."""
+        self._out.print(Text(text))
+
+    def facts(self, rows: Sequence[tuple[str, str]]) -> None:
+        """A result as aligned names and values."""
+        width = max(len(name) for name, _ in rows)
+        for name, value in rows:
+            self._out.print(Text.assemble((f"  {name:<{width}}  ", "bold"), value))
+
+    def json(self, value: Mapping[str, object] | Sequence[object]) -> None:
+        """A result for programs."""
+        sys.stdout.write(json.dumps(value, indent=2) + "\n")
+
+    def error(self, error: JupboxError) -> None:
+        """One red line that says what is wrong and one that says what to do."""
+        self._err.print(Text(f"{self._marks[1]} {_one_line(error.message)}", style="bold red"))
+        self._err.print(Text(f"  {_one_line(error.remedy)}"))
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Stage]:
+        """Show a stage while it runs, and how long it took."""
+        begun = time.monotonic()
+        if self._err.is_terminal and not self.verbose:
+            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            with Progress(*columns, console=self._err, transient=True) as progress:
+                yield Stage(self, title, progress)
+        else:
+            self.plain(f"{title} ...")
+            yield Stage(self, title, None)
+        took = f"{time.monotonic() - begun:.1f} s"
+        self._err.print(
+            Text.assemble((self._marks[0], "green"), f" {title} ", (f"({took})", "dim"))
+        )
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask; `yes` answers beforehand.
+
+        Raises:
+            ConfirmationError: the answer is no, or nobody is there to give one.
+        """
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise ConfirmationError(question, remedy="Nobody is there to answer; add --yes.")
+        self._err.print(Text(f"{question} [y/N] "), end="")
+        if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+            raise ConfirmationError("Nothing was changed.", remedy="Answer y, or add --yes.")
+
+    def ask_secret(self, prompt: str) -> Secret:
+        """Ask for a secret without echo."""
+        return Secret(getpass.getpass(prompt))
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,238 @@
+"""A base image: the engine's own, else pulled, else bootstrapped from Debian's packages."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jupbox import apt
+from jupbox.errors import BaseImageError, HostError
+from jupbox.host import facts as host_facts
+from jupbox.host.engine import Engine, Image
+from jupbox.host.facts import HostFacts
+from jupbox.host.files import write_atomic
+from jupbox.host.machine import LocalMachine, Machine
+from jupbox.lock import BaseLock
+
+LABEL: Final = "dev.jupbox.rootfs"
+_PULL_SECONDS: Final = 120
+_BOOTSTRAP_SECONDS: Final = 1200
+
+# mmdebstrap is one Perl script: where the package is not installed, its file is fetched and
+# run from a temporary folder, and nothing on the machine changes.
+_SCRIPT: Final = r"""
+set -eu
+work=$(mktemp -d "${TMPDIR:-/tmp}/jupbox-base.XXXXXXXX")
+keep=
+trap '[ -n "$keep" ] || rm -rf "$work"' EXIT
+cat > "$work/sources.list" <<'SOURCES'
+@SOURCES@
+SOURCES
+mmdebstrap=$(command -v mmdebstrap || true)
+if [ -z "$mmdebstrap" ]; then
+  cd "$work"
+  mkdir -p lists/partial cache/archives/partial
+  # lists of our own, so that this works without root and with stale ones
+  apt="-o Dir::State::Lists=$work/lists -o Dir::Cache=$work/cache -o APT::Sandbox::User="
+  apt-get -qq $apt update >&2
+  if perl -MPod::Usage -MFile::Find -e 1 2>/dev/null; then
+    apt-get -qq $apt download mmdebstrap >&2
+    dpkg-deb -x mmdebstrap_*.deb unpacked
+    mmdebstrap=$work/unpacked/usr/bin/mmdebstrap
+  elif [ "$(id -u)" = 0 ]; then
+    DEBIAN_FRONTEND=noninteractive apt-get -qq $apt install -y --no-install-recommends \
+      mmdebstrap >&2 </dev/null
+    mmdebstrap=/usr/bin/mmdebstrap
+  else
+    echo "neither mmdebstrap nor a complete perl is installed" >&2; exit 3
+  fi
+  cd /
+fi
+SOURCE_DATE_EPOCH=@EPOCH@ "$mmdebstrap" --quiet --variant=minbase \
+  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+  --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+  --dpkgopt='path-exclude=/usr/share/locale/*/LC_MESSAGES/*' \
+  --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/lintian/*' \
+  --customize-hook='rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"' \
+  --customize-hook='echo localhost > "$1/etc/hostname"' \
+  @SUITE@ "$work/base.tar" - < "$work/sources.list" >&2
+keep=yes
+sha256sum "$work/base.tar"
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Base:
+    """A base that the engine has: how the lock names it, and how a Dockerfile does."""
+
+    lock: BaseLock
+    reference: str
+
+
+def find(engine: Engine, lock: BaseLock) -> Base | None:
+    """The locked base, if the engine has it."""
+    if lock.kind == "registry":
+        reference = _pinned(lock)
+        return Base(lock=lock, reference=reference) if engine.image(reference) else None
+    for image in engine.images({LABEL: lock.digest}):
+        return Base(lock=lock, reference=image.tags[0] if image.tags else image.id)
+    local = engine.image(lock.reference)
+    if local and not local.digests and _rootfs(local) == lock.digest:
+        return Base(lock=lock, reference=lock.reference)
+    return None
+
+
+def locked(engine: Engine, lock: BaseLock, *, say: Callable[[str], None]) -> Base | None:
+    """The locked base, pulled if need be; None when it can only be made anew."""
+    found = find(engine, lock)
+    if found or lock.kind != "registry":
+        return found
+    say(f"pulling {lock.reference}")
+    return find(engine, lock) if engine.pull(_pinned(lock), timeout=_PULL_SECONDS) else None
+
+
+def resolve(
+    engine: Engine,
+    reference: str,
+    *,
+    box: Machine,
+    box_facts: HostFacts,
+    epoch: int,
+    say: Callable[[str], None],
+) -> Base:
+    """Find or make a base for a new lock: on the engine, from a registry, from packages.
+
+    Args:
+        engine: where the base must be in the end.
+        reference: as the definition names it, such as `debian:trixie-slim`.
+        box: the machine that the engine runs on.
+        box_facts: that machine's facts.
+        epoch: seconds since 1970; no file of a bootstrapped base is younger.
+        say: told what happens.
+
+    Raises:
+        BaseImageError: every way failed; the message says which were tried.
+    """
+    found = _on_engine(engine, reference)
+    if found:
+        return found
+    say(f"pulling {reference}")
+    if engine.pull(reference, timeout=_PULL_SECONDS):
+        pulled = _on_engine(engine, reference)
+        if pulled:
+            return pulled
+    suite = apt.debian_suite(reference)
+    if suite is None:
+        raise BaseImageError(
+            f"{reference} is not on the engine, and no registry was reached to pull it.",
+            remedy="Give the box a way to a registry, `docker load` the image there, or use "
+            "a Debian base, which jupbox can make from packages.",
+        )
+    return _bootstrap(
+        engine, reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say
+    )
+
+
+def _on_engine(engine: Engine, reference: str) -> Base | None:
+    image = engine.image(reference)
+    if image is None:
+        return None
+    for digest in image.digests:
+        lock = BaseLock(reference=reference, kind="registry", digest=digest.partition("@")[2])
+        if engine.image(_pinned(lock)):
+            return Base(lock=lock, reference=_pinned(lock))
+    lock = BaseLock(reference=reference, kind="rootfs", digest=_rootfs(image))
+    return Base(lock=lock, reference=reference)
+
+
+def _rootfs(image: Image) -> str:
+    """The root filesystem hash of an image that never saw a registry."""
+    made = image.labels.get(LABEL)
+    return made or "sha256:" + hashlib.sha256("\n".join(image.layers).encode()).hexdigest()
+
+
+def _pinned(lock: BaseLock) -> str:
+    name = lock.reference
+    head, _, tail = name.rpartition("/")
+    repository = f"{head}/{tail.partition(':')[0]}" if head else tail.partition(":")[0]
+    return f"{repository}@{lock.digest}"
+
+
+def _bootstrap(
+    engine: Engine,
+    reference: str,
+    suite: str,
+    *,
+    box: Machine,
+    box_facts: HostFacts,
+    epoch: int,
+    say: Callable[[str], None],
+) -> Base:
+    """Make the base from packages: here if this is a Linux that can, else on the box."""
+    here = LocalMachine()
+    mine = box_facts if box.is_local else host_facts.look(here)
+    reasons: list[str] = []
+    places: list[tuple[Machine, HostFacts]] = [(here, mine)]
+    places += [] if box.is_local else [(box, box_facts)]
+    for machine, its in places:
+        mirror = apt.debian_mirror(its.apt_sources)
+        if its.system != "Linux" or mirror is None:
+            reasons.append(f"{machine.name} is no Debian")
+            continue
+        if its.architecture != box_facts.architecture:
+            reasons.append(f"{machine.name} has another architecture than the box")
+            continue
+        say(f"no registry in reach: making {suite} from Debian's packages on {machine.name}")
+        script = _SCRIPT.replace("@SOURCES@", apt.debian_sources(mirror, suite).strip())
+        script = script.replace("@SUITE@", suite).replace("@EPOCH@", str(epoch))
+        try:
+            done = machine.run(["sh", "-s"], input=script.encode(), timeout=_BOOTSTRAP_SECONDS)
+        except HostError as error:
+            reasons.append(error.message)
+            continue
+        digest, _, path = done.text.strip().splitlines()[-1].partition("  ")
+        return _load(engine, machine, reference, suite, f"sha256:{digest}", path)
+    raise BaseImageError(
+        f"No way to {reference}: no registry was reached, and it could not be made from packages "
+        f"({'; '.join(reasons)}).",
+        remedy="Give the box a way to a registry, or `docker load` the image there.",
+    )
+
+
+def _load(
+    engine: Engine,
+    machine: Machine,
+    reference: str,
+    suite: str,
+    digest: str,
+    path: str,
+) -> Base:
+    """Make an image of a root filesystem that lies on `machine`; the file goes."""
+    tag = f"jupbox-base:{suite}-{digest.removeprefix('sha256:')[:12]}"
+    if machine.is_local:
+        with _adopted(Path(path)) as context:
+            write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
+            engine.build(
+                context, tag=tag, labels={LABEL: digest}, secrets={}, on_line=lambda line: None
+            )
+    else:
+        change = f"LABEL {LABEL}={digest}"
+        script = 'docker import --change "$2" "$1" "$3" && rm -rf "$(dirname "$1")"'
+        machine.run(["sh", "-c", script, "sh", path, change, tag], timeout=300)
+    lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
+    return Base(lock=lock, reference=tag)
+
+
+@contextlib.contextmanager
+def _adopted(tar: Path) -> Iterator[Path]:
+    """A build context that holds the tar alone; it and the tar's folder go at the end."""
+    with tempfile.TemporaryDirectory(prefix="jupbox-base-") as folder:
+        shutil.move(tar, Path(folder) / "base.tar")
+        shutil.rmtree(tar.parent, ignore_errors=True)
+        yield Path(folder)

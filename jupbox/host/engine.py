@@ -1,0 +1,532 @@
+"""The Docker engine of a box; the only room that knows python_on_whales.
+
+All calls go to one unix socket: the engine's own, or one that ssh forwards. Secrets
+go to the engine on standard input alone, never in argv or environment.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from jupbox.errors import (
+    BuildError,
+    ClientError,
+    DiskFullError,
+    EngineError,
+    PortTakenError,
+)
+
+if TYPE_CHECKING:
+    from python_on_whales import DockerClient
+
+MINIMUM: Final = {"engine": (26, 1), "compose": (2, 26), "buildx": (0, 13)}
+"""The oldest versions that the tests can get: those of Debian 13."""
+
+_CLIENT_REMEDY: Final = (
+    "Install docker-cli, docker-compose and docker-buildx here (`jupbox setup local` does it "
+    "on Debian and Ubuntu)."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image that the engine has."""
+
+    id: str
+    tags: tuple[str, ...]
+    digests: tuple[str, ...]
+    layers: tuple[str, ...]
+    labels: Mapping[str, str]
+    architecture: str
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container, running or not.
+
+    Attributes:
+        health: `healthy`, `unhealthy`, `starting`, or empty without a health check.
+        volumes: mount destination to volume name.
+        published: the first published port's (address, port), None when there is none.
+    """
+
+    id: str
+    name: str
+    image: str
+    state: str
+    health: str
+    exit_code: int
+    started: datetime | None
+    restarts: int
+    labels: Mapping[str, str]
+    volumes: Mapping[str, str]
+    published: tuple[str, int] | None
+
+    @property
+    def running(self) -> bool:
+        """Whether its process runs now."""
+        return self.state == "running"
+
+
+class Engine:
+    """A Docker engine behind a unix socket.
+
+    Args:
+        socket: path on this computer.
+        place: how messages call the machine that it runs on.
+    """
+
+    def __init__(self, socket: Path, *, place: str) -> None:
+        self._socket = socket
+        self.place = place
+        self._client: DockerClient | None = None
+
+    @property
+    def client(self) -> DockerClient:
+        """The client; imported late, as the library takes 0.2 s to load."""
+        if self._client is None:
+            self._client = self._new_client()
+        return self._client
+
+    def _new_client(self, **options: Any) -> DockerClient:
+        from python_on_whales import DockerClient  # noqa: PLC0415
+
+        # looked for first: where there is none, the library would download one
+        docker = shutil.which("docker")
+        if docker is None:
+            raise ClientError(
+                "There is no Docker command line on this machine.", remedy=_CLIENT_REMEDY
+            )
+        # our own calls name their engine; a context or builder of the user's would win over it
+        for variable in ("DOCKER_CONTEXT", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG"):
+            os.environ.pop(variable, None)
+        return DockerClient(host=f"unix://{self._socket}", client_call=[docker], **options)
+
+    # -- plumbing
+
+    def _docker(
+        self, *arguments: str, input: bytes = b"", timeout: float | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """What python_on_whales cannot say: standard input for `cp`, a deadline."""
+        command = [str(word) for word in self.client.client_config.docker_cmd]
+        return subprocess.run(
+            [*command, *arguments], input=input, capture_output=True, timeout=timeout, check=False
+        )
+
+    def _must(self, *arguments: str, input: bytes = b"") -> bytes:
+        done = self._docker(*arguments, input=input)
+        if done.returncode != 0:
+            raise self.error(" ".join(arguments[:2]), done.stderr.decode(errors="replace"))
+        return done.stdout
+
+    def error(self, what: str, said: str) -> EngineError | DiskFullError | PortTakenError:
+        """The error for something that the engine refused; `said` holds its words."""
+        if "no space left on device" in said:
+            return DiskFullError(
+                f"The disk of the Docker engine on {self.place} is full.",
+                remedy="Free some: `docker system df` there says what Docker holds, "
+                "`docker builder prune` drops caches only.",
+            )
+        lines = [line for line in said.strip().splitlines() if line.strip()]
+        last = lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
+        if "address already in use" in said or "port is already allocated" in said:
+            return PortTakenError(
+                f"The port is taken on {self.place}: {last}",
+                remedy="Set another `port`, or \"auto\", in jupbox.toml.",
+            )
+        return EngineError(
+            f"The Docker engine on {self.place} failed at {what}: {last}",
+            remedy="Run it again with --debug to see all that it said.",
+        )
+
+    @contextmanager
+    def _guard(self, what: str) -> Iterator[None]:
+        from python_on_whales.exceptions import DockerException  # noqa: PLC0415
+
+        try:
+            yield
+        except DockerException as error:
+            raise self.error(what, error.stderr or "") from None
+
+    # -- what it is
+
+    def check(self) -> str:
+        """Look whether the engine answers and everything is new enough; the engine's version.
+
+        Raises:
+            EngineError: it does not answer, or is too old.
+            ClientError: Compose or Buildx is missing here, or too old.
+        """
+        done = self._docker("version", "--format", "{{.Server.Version}}", timeout=60)
+        if done.returncode != 0:
+            raise EngineError(
+                f"The Docker engine on {self.place} does not answer.",
+                remedy=f"`{'jupbox setup local' if self.place == 'this machine' else f'jupbox setup {self.place}'}` starts or installs it.",
+            )
+        version = done.stdout.decode().strip()
+        if _numbers(version) < MINIMUM["engine"]:
+            raise EngineError(
+                f"The Docker engine on {self.place} is {version}; jupbox needs "
+                f"{_dotted(MINIMUM['engine'])} or newer.",
+                remedy="Upgrade it (`jupbox setup` does for a distribution's own packages).",
+            )
+        return version
+
+    def check_clients(self) -> None:
+        """Look whether this machine's Compose and Buildx are there and new enough.
+
+        Raises:
+            ClientError: one is not.
+        """
+        for plugin in ("compose", "buildx"):
+            done = self._docker(plugin, "version", timeout=60)
+            if done.returncode != 0:
+                raise ClientError(
+                    f"Docker's command line on this machine has no `{plugin}`.",
+                    remedy=_CLIENT_REMEDY,
+                )
+            found = next((w for w in done.stdout.decode().split() if _numbers(w)), "0")
+            if _numbers(found) < MINIMUM[plugin]:
+                raise ClientError(
+                    f"`docker {plugin}` on this machine is {found}; jupbox needs "
+                    f"{_dotted(MINIMUM[plugin])} or newer.",
+                    remedy=_CLIENT_REMEDY,
+                )
+
+    # -- images
+
+    def image(self, reference: str) -> Image | None:
+        """The image of that tag, digest or ID, None when the engine has none."""
+        from python_on_whales.exceptions import NoSuchImage  # noqa: PLC0415
+
+        with self._guard("inspecting an image"):
+            try:
+                found = self.client.image.inspect(reference)
+            except NoSuchImage:
+                return None
+            return _image(found)
+
+    def images(self, labels: Mapping[str, str]) -> list[Image]:
+        """All images that carry the labels."""
+        with self._guard("listing images"):
+            found = self.client.image.list(
+                filters=[("label", f"{key}={value}") for key, value in labels.items()]
+            )
+            unique = {image.id: image for image in found}
+            return [_image(image) for image in unique.values()]
+
+    def pull(self, reference: str, *, timeout: float) -> bool:
+        """Try to pull an image; whether it came within `timeout` seconds."""
+        try:
+            return self._docker("pull", "--quiet", reference, timeout=timeout).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
+
+    def tag(self, image: str, tag: str) -> None:
+        """Give an image one more tag."""
+        with self._guard("tagging an image"):
+            self.client.image.tag(image, tag)
+
+    def remove_image(self, reference: str) -> None:
+        """Remove a tag, and the image when nothing else holds it."""
+        self._docker("image", "rm", reference)
+
+    def build(
+        self,
+        context: Path,
+        *,
+        tag: str,
+        labels: Mapping[str, str],
+        secrets: Mapping[str, Path],
+        on_line: Callable[[str], None],
+    ) -> Image:
+        """Build `context`/Dockerfile on the engine.
+
+        Args:
+            context: folder that is sent.
+            tag: name of the result.
+            labels: labels of the result.
+            secrets: BuildKit secret id to file; none of them stays in an image.
+            on_line: called with each line of BuildKit's plain progress.
+
+        Raises:
+            BuildError: a step failed; the last lines of its log are in the message.
+            DiskFullError: the engine's disk is full.
+        """
+        from python_on_whales.exceptions import DockerException  # noqa: PLC0415
+
+        lines: list[str] = []
+        try:
+            stream = self.client.buildx.build(
+                str(context),
+                tags=tag,
+                labels=dict(labels),
+                secrets=[f"id={key},src={path}" for key, path in secrets.items()],
+                builder="default",
+                progress="plain",
+                # an attestation names a build's time, and gives the same image a new ID
+                provenance=False,
+                stream_logs=True,
+            )
+            for line in cast("Iterator[str]", stream):
+                text = line.rstrip()
+                lines.append(text)
+                on_line(text)
+        except DockerException:
+            raise self._build_error(lines) from None
+        built = self.image(tag)
+        if built is None:
+            raise BuildError(
+                f"The build on {self.place} left no image.", remedy="Run it again with --verbose."
+            )
+        return built
+
+    def _build_error(self, lines: Sequence[str]) -> BuildError | DiskFullError:
+        said = "\n".join(lines)
+        if "no space left on device" in said.lower():
+            error = self.error("building", "no space left on device")
+            assert isinstance(error, DiskFullError)
+            return error
+        reasons = [line for line in lines if " ERROR: " in line or "E: " in line or "error:" in line]
+        words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
+        return BuildError(
+            f"The image did not build on {self.place}: {words.strip()[:300]}",
+            remedy="Run it again with --verbose to see the whole log of the build.",
+        )
+
+    # -- containers
+
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        """All containers, running or not, that carry the labels."""
+        with self._guard("listing containers"):
+            found = self.client.container.list(
+                all=True, filters=[("label", f"{key}={value}") for key, value in labels.items()]
+            )
+            return [_container(container) for container in found]
+
+    def published_ports(self) -> frozenset[int]:
+        """Host ports of all containers, stopped ones too: they want theirs back at their start."""
+        with self._guard("listing containers"):
+            found = [_container(c) for c in self.client.container.list(all=True)]
+        return frozenset(c.published[1] for c in found if c.published)
+
+    def port_owner(self, port: int, *, except_stack: str) -> str | None:
+        """The running container that publishes a port, if it is not the stack's own."""
+        with self._guard("listing containers"):
+            found = [_container(c) for c in self.client.container.list()]
+        return next(
+            (
+                c.name
+                for c in found
+                if c.published
+                and c.published[1] == port
+                and c.labels.get("com.docker.compose.project") != except_stack
+            ),
+            None,
+        )
+
+    @contextmanager
+    def scratch(
+        self, image: str, *, volumes: Mapping[str, str] | None = None, **options: Any
+    ) -> Iterator[str]:
+        """A container that is never started and goes at the end: a place to copy from and to.
+
+        Args:
+            image: what it is made of.
+            volumes: volume name to path in it.
+            options: further options of `docker create`.
+        """
+        with self._guard("creating a container"):
+            container = self.client.container.create(
+                image, volumes=[(name, path) for name, path in (volumes or {}).items()], **options
+            )
+        try:
+            yield container.id
+        finally:
+            self._docker("rm", "--force", container.id)
+
+    def put(self, container: str, folder: str, files: bytes) -> None:
+        """Unpack a tar into a folder of a container; owners and modes are the tar's."""
+        self._must("cp", "-", f"{container}:{folder}", input=files)
+
+    def get(self, container: str, path: str) -> dict[str, bytes]:
+        """The regular files below a path of a container, by name relative to it; {} if none."""
+        done = self._docker("cp", f"{container}:{path}", "-")
+        if done.returncode != 0:
+            return {}
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+            return {
+                member.name.partition("/")[2] or member.name: opened.read()
+                for member in tar
+                if member.isfile() and (opened := tar.extractfile(member))
+            }
+
+    def commit(self, container: str, tag: str) -> Image:
+        """Make an image of a container as it stands."""
+        with self._guard("committing the sealed image"):
+            self.client.container.commit(container, tag=tag)
+        image = self.image(tag)
+        assert image is not None
+        return image
+
+    def try_run(
+        self, image: str, command: Sequence[str], *, input: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a container to its end, whatever its exit code; it leaves nothing."""
+        return self._docker("run", "--rm", "-i", image, *command, input=input, timeout=600)
+
+    def execute(
+        self, container: str, command: Sequence[str], *, user: str = "", input: bytes = b""
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command in a running container."""
+        who = ["--user", user] if user else []
+        return self._docker("exec", "-i", *who, container, *command, input=input, timeout=60)
+
+    def logs(
+        self, container: str, *, tail: str = "all", since: str | None = None, follow: bool = False
+    ) -> int:
+        """Show a container's log on this process's own output; docker's exit code."""
+        command = [str(word) for word in self.client.client_config.docker_cmd]
+        options = ["--tail", tail, *(["--since", since] if since else [])]
+        options += ["--follow"] if follow else []
+        return subprocess.run([*command, "logs", *options, container], check=False).returncode
+
+    def last_log_lines(self, container: str, count: int) -> list[str]:
+        """The last lines that a container wrote, both streams."""
+        done = self._docker("logs", "--tail", str(count), container, timeout=30)
+        return (done.stdout + done.stderr).decode(errors="replace").splitlines()[-count:]
+
+    def stop(self, container: str) -> None:
+        """Stop a container and leave it; `restart: unless-stopped` lets it rest."""
+        with self._guard("stopping"):
+            self.client.container.stop(container)
+
+    def start(self, container: str) -> None:
+        """Start a stopped container as it is."""
+        with self._guard("starting"):
+            self.client.container.start(container)
+
+    # -- volumes
+
+    def volumes(self, labels: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+        """Names and labels of the volumes that carry the labels."""
+        with self._guard("listing volumes"):
+            found = self.client.volume.list(
+                filters=[("label", f"{key}={value}") for key, value in labels.items()]
+            )
+            return {volume.name: volume.labels or {} for volume in found}
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        """Make sure that a volume of that name is there."""
+        with self._guard("creating a volume"):
+            self.client.volume.create(name, labels=dict(labels))
+
+    def remove_volume(self, name: str) -> None:
+        """Remove a volume that nothing uses; one in use stays."""
+        with suppress(subprocess.SubprocessError):
+            self._docker("volume", "rm", name)
+
+    # -- compose
+
+    def compose_up(self, file: Path, *, project: str) -> None:
+        """Make the stack as the file says; returns when its containers are started.
+
+        Raises:
+            PortTakenError: a port is somebody else's.
+            EngineError: anything else that compose refuses.
+        """
+        client = self._new_client(compose_files=[str(file)], compose_project_name=project)
+        with self._guard("compose up"):
+            client.compose.up(detach=True, pull="never", no_build=True, quiet=True)
+
+    # -- the user's own docker command
+
+    def ensure_context(self, name: str, *, host: str, description: str) -> None:
+        """Have a Docker context lead to a host, for the user's own docker command.
+
+        It is never made current, and one that is not ours (another description) is left alone.
+        """
+        plain = [str(self.client.client_config.docker_cmd[0])]
+        shown = subprocess.run(
+            [*plain, "context", "inspect", "--format",
+             "{{.Metadata.Description}}\n{{.Endpoints.docker.Host}}", name],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        verb = "create"
+        if shown.returncode == 0:
+            said, _, current = shown.stdout.strip().partition("\n")
+            if said != description or current == host:
+                return
+            verb = "update"
+        subprocess.run(
+            [*plain, "context", verb, name, "--description", description,
+             "--docker", f"host={host}"],
+            capture_output=True, check=False,
+        )  # fmt: skip
+
+
+def tar(files: Mapping[str, tuple[bytes, int]], *, uid: int, gid: int) -> bytes:
+    """A tar of files, name to (content, mode), all of one owner."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, (content, mode) in files.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.uid, member.gid = len(content), mode, uid, gid
+            archive.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def _image(found: Any) -> Image:
+    return Image(
+        id=found.id,
+        tags=tuple(found.repo_tags or ()),
+        digests=tuple(found.repo_digests or ()),
+        layers=tuple(found.root_fs.layers or ()),
+        labels=found.config.labels or {},
+        architecture=found.architecture,
+        size=found.size,
+    )
+
+
+def _container(found: Any) -> Container:
+    bindings = found.host_config.port_bindings or {}
+    published = next(
+        ((b.host_ip or "0.0.0.0", int(b.host_port)) for bs in bindings.values() for b in bs or ()),
+        None,
+    )
+    state = found.state
+    started = state.started_at if state.started_at and state.started_at.year > 1 else None
+    return Container(
+        id=found.id,
+        name=found.name,
+        image=found.image,
+        state=state.status,
+        health=(state.health.status if state.health else "") or "",
+        exit_code=state.exit_code or 0,
+        started=started,
+        restarts=found.restart_count or 0,
+        labels=found.config.labels or {},
+        volumes={m.destination: m.name for m in found.mounts if m.type == "volume"},
+        published=published,
+    )
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    parts = version.removeprefix("v").split(".")[:2]
+    digits = ["".join(c for c in part if c.isdigit()) for part in parts]
+    return tuple(int(d) for d in digits) if len(parts) == 2 and all(digits) else ()
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

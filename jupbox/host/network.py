@@ -1,0 +1,134 @@
+"""What a build needs to know of the user's network, handed over as build secrets.
+
+Proxies, a CA bundle, Python indexes with their credentials, the Debian mirror: BuildKit mounts
+them for the steps that need them, and nothing of them stays in a layer, a history, argv or an
+environment.
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jupbox import apt
+from jupbox.errors import ConfigError
+from jupbox.host.facts import HostFacts
+from jupbox.host.files import write_atomic
+
+_PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
+_BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
+# what says where packages come from; anything else of uv's environment is about this machine
+_INDEXES: Final = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """The way from a build to packages.
+
+    Attributes:
+        ca_bundle: PEM file with every CA to trust, None for the usual ones.
+        variables: shell variables to export, secrets among them.
+        uv_configuration: a uv.toml.
+        netrc: a netrc file; only handed over where a private index is set.
+        sources: a sources.list for the base, empty for the base's own.
+    """
+
+    ca_bundle: Path | None
+    variables: Mapping[str, str]
+    uv_configuration: Path | None
+    netrc: Path | None
+    sources: str
+
+    def __repr__(self) -> str:
+        return f"Network(ca_bundle={self.ca_bundle})"
+
+    @property
+    def exports(self) -> str:
+        """The variables as a shell script."""
+        return "".join(f"export {k}={shlex.quote(v)}\n" for k, v in self.variables.items())
+
+
+def look(
+    *,
+    environ: Mapping[str, str],
+    home: Path,
+    root: Path | None,
+    configured_bundle: Path | None,
+    base: str,
+    hosts: tuple[HostFacts, ...],
+) -> Network:
+    """Find out about the network from the user's own settings.
+
+    Args:
+        environ: the environment variables.
+        home: the user's home directory.
+        root: the project's folder.
+        configured_bundle: a CA bundle that the user's configuration names.
+        base: the base's reference; its mirror is wanted.
+        hosts: whose apt configuration may name the mirror, best first.
+
+    Raises:
+        ConfigError: a CA bundle is named that is not there.
+    """
+    proxies = {name: v for name in _PROXIES if (v := environ.get(name) or environ.get(name.upper()))}
+    variables = {key: v for name, v in proxies.items() for key in (name, name.upper())}
+    indexes = {k: v for k, v in environ.items() if k in _INDEXES or k.startswith("UV_INDEX_")}
+    if first := indexes.get("UV_DEFAULT_INDEX") or indexes.get("UV_INDEX_URL"):
+        # pip puts uv itself into the build, and knows the same thing by another name
+        indexes["PIP_INDEX_URL"] = first.rpartition("=")[2] if "=http" in first else first
+    uv_configuration = _first_file(
+        Path(environ["UV_CONFIG_FILE"]) if environ.get("UV_CONFIG_FILE") else None,
+        root / "uv.toml" if root else None,
+        Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml",
+    )
+    netrc = _first_file(Path(environ.get("NETRC") or home / ".netrc"))
+    return Network(
+        ca_bundle=_bundle(environ, configured_bundle),
+        variables={**variables, **indexes},
+        uv_configuration=uv_configuration,
+        netrc=netrc if indexes or uv_configuration else None,
+        sources=_sources(base, hosts),
+    )
+
+
+def _bundle(environ: Mapping[str, str], configured: Path | None) -> Path | None:
+    named = [("the user's configuration", str(configured))] if configured else []
+    named += [(name, environ[name]) for name in _BUNDLES if environ.get(name)]
+    for source, path in named:
+        if not Path(path).is_file():
+            raise ConfigError(
+                f"{source} names the CA bundle {path}, which is not a file.",
+                remedy="Mend the path or unset it.",
+            )
+        return Path(path)
+    return None
+
+
+def _sources(base: str, hosts: tuple[HostFacts, ...]) -> str:
+    suite = apt.debian_suite(base)
+    mirrors = [apt.debian_mirror(facts.apt_sources) for facts in hosts]
+    mirror = next((mirror for mirror in mirrors if mirror), None)
+    return apt.debian_sources(mirror, suite) if suite and mirror else ""
+
+
+def _first_file(*paths: Path | None) -> Path | None:
+    return next((path for path in paths if path and path.is_file()), None)
+
+
+@contextmanager
+def build_secrets(network: Network) -> Iterator[dict[str, Path]]:
+    """The secrets as files that only we can read, for as long as a build runs."""
+    with tempfile.TemporaryDirectory(prefix="jupbox-net-") as folder:
+        texts = {"network": network.exports, "sources": network.sources}
+        given = {"ca": network.ca_bundle, "uv": network.uv_configuration, "netrc": network.netrc}
+        files = {key: path for key, path in given.items() if path}
+        for key, text in texts.items():
+            if text:
+                files[key] = Path(folder) / key
+                write_atomic(files[key], text.encode(), mode=0o600)
+        yield files

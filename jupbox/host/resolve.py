@@ -1,0 +1,302 @@
+"""Python requirements -> exact versions and hashes, asked of uv on this machine.
+
+uv's own configuration and environment (indexes, credentials, certificates) hold as they
+do for the user's other commands; what comes back names no host.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, NamedTuple
+
+from jupbox.errors import ClientError, ResolveError
+from jupbox.lock import Architecture, PythonPackage
+
+MACHINES: Final[Mapping[Architecture, str]] = {"amd64": "x86_64", "arm64": "aarch64"}
+"""Docker's name of an architecture -> the kernel's, which markers and wheels use."""
+
+# glibc 2.36 is Debian 12's: wheels for it also run on what is newer.
+_PLATFORM: Final = "{machine}-manylinux_2_36"
+# uv tells "these cannot be had together" from every other failure by its exit code.
+_UNSATISFIABLE: Final = 1
+
+_PINNED: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?==(?P<version>[^\s;\\]+)")
+_HASH: Final = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
+_USERINFO: Final = re.compile(r"(?<=://)[^/\s]+@")
+_BLOCK: Final = re.compile(r"^\W*(?P<kind>error|cause|Caused by|hint|warning): ", re.MULTILINE)
+# the frame that some versions of uv draw around a cause, and carets under a wrong character
+_DRAWING: Final = re.compile(r"^[\s\u00d7│╰─▶├^]+", re.MULTILINE)
+_STDIN: Final = re.compile(r" in `-`( at position \d+)?")
+_LONGEST_REASON: Final = 400
+
+
+def uv_version() -> str:
+    """The version of the uv that jupbox is installed with."""
+    return importlib.metadata.version("uv")
+
+
+def find_uv() -> Path:
+    """The uv that jupbox is installed with.
+
+    Raises:
+        ClientError: its program is not there.
+    """
+    import uv  # noqa: PLC0415  # costs every command that resolves nothing
+
+    try:
+        return Path(uv.find_uv_bin())
+    except FileNotFoundError:
+        raise ClientError(
+            "The program uv, which jupbox is installed with, is not there.",
+            remedy="Install jupbox again, or uv beside it.",
+        ) from None
+
+
+def resolve_python(
+    requirements: Sequence[str],
+    *,
+    python_version: str,
+    uv: Path | None = None,
+    environ: Mapping[str, str],
+    ca_bundle: Path | None,
+    cwd: Path | None,
+) -> tuple[PythonPackage, ...]:
+    """The packages that satisfy `requirements` on Linux, x86-64 and arm64, from wheels alone.
+
+    Args:
+        requirements: PEP 508 strings without addresses.
+        python_version: the interpreter's, such as `3.13`.
+        uv: the program; None finds jupbox's own.
+        environ: the user's environment, in which uv runs.
+        ca_bundle: certificates that uv trusts where `environ` names none of its own.
+        cwd: the project's folder, whose uv configuration holds; None is the current one.
+
+    Raises:
+        ResolveError: they do not resolve, or the index cannot be reached.
+        ClientError: there is no uv.
+    """
+    _refuse_options(requirements)
+    if not requirements:
+        return ()
+    run = _Uv(program=uv or find_uv(), environ=_with_bundle(environ, ca_bundle), cwd=cwd)
+    return merge_platforms(
+        {
+            architecture: _compile(requirements, python_version, machine, run)
+            for architecture, machine in MACHINES.items()
+        }
+    )
+
+
+def resolve_uv(
+    version: str | None,
+    *,
+    python_version: str,
+    uv: Path | None = None,
+    environ: Mapping[str, str],
+    ca_bundle: Path | None,
+    cwd: Path | None,
+) -> PythonPackage:
+    """uv's own package, by which images install the others; None is the version in use here.
+
+    Raises:
+        ResolveError: the index has no such version, or cannot be reached.
+        ClientError: there is no uv.
+    """
+    (package,) = resolve_python(
+        [f"uv=={version or uv_version()}"],
+        python_version=python_version,
+        uv=uv,
+        environ=environ,
+        ca_bundle=ca_bundle,
+        cwd=cwd,
+    )
+    return package
+
+
+def merge_platforms(
+    resolved: Mapping[Architecture, Sequence[PythonPackage]],
+) -> tuple[PythonPackage, ...]:
+    """One list for all architectures: a marker stands only where they differ."""
+    where: dict[tuple[str, str], list[Architecture]] = {}
+    hashes: dict[tuple[str, str], set[str]] = {}
+    for architecture, packages in resolved.items():
+        for package in packages:
+            key = (package.name, package.version)
+            where.setdefault(key, []).append(architecture)
+            hashes.setdefault(key, set()).update(package.hashes)
+    return tuple(
+        PythonPackage(
+            name=name,
+            version=version,
+            marker=_marker(where[name, version], resolved),
+            hashes=tuple(sorted(hashes[name, version])),
+        )
+        for name, version in sorted(where)
+    )
+
+
+def _marker(present: Sequence[Architecture], resolved: Mapping[Architecture, object]) -> str | None:
+    if set(present) == set(resolved):
+        return None
+    return " or ".join(f"platform_machine == '{MACHINES[item]}'" for item in sorted(present))
+
+
+def _refuse_options(requirements: Sequence[str]) -> None:
+    # each becomes a line of a requirements file, where a minus begins an option
+    for requirement in requirements:
+        if not requirement.isprintable() or requirement.lstrip().startswith("-"):
+            raise ResolveError(
+                f"{requirement!r} is not a Python requirement.",
+                remedy="Write a package's name and versions, such as pandas>=2.",
+            )
+
+
+def _with_bundle(environ: Mapping[str, str], ca_bundle: Path | None) -> dict[str, str]:
+    if ca_bundle is None or environ.get("SSL_CERT_FILE"):
+        return dict(environ)
+    return {**environ, "SSL_CERT_FILE": str(ca_bundle)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Uv:
+    """Where and how uv runs."""
+
+    program: Path
+    environ: Mapping[str, str]
+    cwd: Path | None
+
+    def __call__(self, arguments: Sequence[str], text: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(self.program), *arguments],
+            input=text,
+            env=self.environ,
+            cwd=self.cwd,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )
+
+
+def _arguments(python_version: str, machine: str) -> list[str]:
+    return [
+        *("pip", "compile", "-"),
+        *("--quiet", "--color", "never", "--no-progress"),
+        *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        *("--generate-hashes", "--only-binary", ":all:", "--no-universal"),
+        *("--python-version", python_version),
+        *("--python-platform", _PLATFORM.format(machine=machine)),
+        # Nothing is built, so any interpreter does; without this uv downloads one of that version.
+        *("--python", sys.executable, "--no-python-downloads"),
+    ]
+
+
+def _compile(
+    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv
+) -> list[PythonPackage]:
+    text = "\n".join(requirements) + "\n"
+    with TemporaryDirectory(prefix="jupbox-") as folder:
+        # named, because uv's configuration may name a file of the project's
+        output = Path(folder, "requirements.txt")
+        arguments = [*_arguments(python_version, machine), "--output-file", str(output)]
+        done = uv(arguments, text)
+        if done.returncode == 0:
+            return list(_packages(output.read_text(encoding="utf-8")))
+        # What fails the same way without a network has nothing to do with the index.
+        if done.returncode != _UNSATISFIABLE:
+            offline = uv([*arguments, "--offline"], text)
+            raise _unusable(done.stderr, reached=offline.returncode == done.returncode)
+    raise ResolveError(
+        f"The Python packages do not resolve for Python {python_version} on {machine}: "
+        f"{_reason(done.stderr)}",
+        remedy="Change the requirement in jupbox.toml; only wheels for Linux count.",
+    )
+
+
+def _unusable(stderr: str, *, reached: bool) -> ResolveError:
+    """The error of a uv that came to no answer."""
+    if reached:
+        return ResolveError(
+            f"uv cannot work with these requirements: {_cause(stderr)}",
+            remedy="Correct the requirement in jupbox.toml, or uv's own configuration.",
+        )
+    return ResolveError(
+        f"The Python package index was not reached, or gave no answer: {_cause(stderr)}",
+        remedy="Check the network, the proxy and the index in uv's configuration, then try again.",
+    )
+
+
+def _packages(text: str) -> Iterator[PythonPackage]:
+    """The packages of a compiled requirements file with hashes."""
+    for entry in text.replace("\\\n", " ").splitlines():
+        line = entry.strip()
+        if not line or line.startswith(("#", "--")):
+            continue
+        pinned, hashes = _PINNED.match(line), _HASH.findall(line)
+        if pinned is None or not hashes:
+            raise ResolveError(
+                f"{_redacted(line).split()[0]} has no version and hash that a lock could hold.",
+                remedy="Take it from a package index, not from an address or a folder.",
+            )
+        name = re.sub(r"[-_.]+", "-", pinned["name"]).lower()
+        yield PythonPackage(
+            name=name, version=pinned["version"], marker=None, hashes=tuple(sorted(set(hashes)))
+        )
+
+
+# --- uv's words, shortened --------------------------------------------------------------------
+
+
+class _Block(NamedTuple):
+    kind: str
+    text: str
+
+
+def _blocks(stderr: str) -> list[_Block]:
+    """The error, its causes and hints, each on one line without decoration."""
+    plain = stderr.replace("  \N{MULTIPLICATION SIGN} ", "error: ", 1).replace("╰─▶ ", "cause: ", 1)
+    pieces = _BLOCK.split(_redacted(plain))[1:]
+    return [
+        _Block(kind="cause" if kind == "Caused by" else kind, text=_one_line(text))
+        for kind, text in zip(pieces[::2], pieces[1::2], strict=True)
+    ]
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_DRAWING.sub("", text).split())
+
+
+def _redacted(text: str) -> str:
+    """`text` without the user and password of any URL in it."""
+    return _USERINFO.sub("", text)
+
+
+def _reason(stderr: str) -> str:
+    """Why packages cannot be had together: the conclusion, and uv's first hint."""
+    blocks = _blocks(stderr)
+    why = next((block.text for block in blocks if block.kind == "cause"), "uv gives no reason.")
+    if len(why) > _LONGEST_REASON // 2:
+        why = re.split(r"(?<=\.) (?=And |Because )", why)[-1].removeprefix("And ")
+    hint = next((block.text for block in blocks if block.kind == "hint"), "")
+    return _short(f"{why} {hint}".strip())
+
+
+def _cause(stderr: str) -> str:
+    """What went wrong, and at the bottom of it what."""
+    blocks = _blocks(stderr)
+    error = [block.text for block in blocks if block.kind == "error"]
+    causes = [block.text for block in blocks if block.kind == "cause"]
+    words = dict.fromkeys([*(causes[:1] if len(causes) > 1 else error[:1]), *causes[-1:]])
+    return _short(_STDIN.sub("", ": ".join(words)) or "uv gives no reason.")
+
+
+def _short(text: str) -> str:
+    text = text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 1]}…"
+    return text if text.endswith((".", "…")) else f"{text}."

@@ -1,0 +1,278 @@
+"""One ssh connection for all that a command does, kept ten minutes for the next one.
+
+A master connection is started when there is none; commands, the engine's socket and
+ports go through it (ControlMaster). Everything about how the host is reached (jump
+hosts, ports, keys, agents, host key checking) is the user's own ssh configuration.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import shlex
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from jupbox.errors import AuthError, ClientError, HostError, HostKeyError
+from jupbox.host.files import runtime_directory
+from jupbox.host.machine import Completed, failed, free_port, run_here
+
+KEEP_SECONDS: Final = 600
+"""How long an unused connection waits for the next command."""
+
+_CONNECT_SECONDS: Final = 30
+# ssh exits with 255 for its own failures; a remote command may do so too.
+_SSH_FAILED: Final = 255
+
+
+class SshMachine:
+    """A computer behind ssh; connects on first use."""
+
+    is_local = False
+
+    def __init__(self, destination: str) -> None:
+        if destination.startswith("-"):
+            raise HostError(
+                f"{destination!r} is not an ssh destination.", remedy="Give it as in `ssh NAME`."
+            )
+        self.name = destination
+        self._settings: dict[str, str] | None = None
+        self._digest = ""
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What `ssh -G` says of the destination: lower-case keyword to (last) value.
+
+        Raises:
+            ClientError: there is no ssh here.
+            HostError: ssh's configuration is refused by ssh itself.
+        """
+        if self._settings is None:
+            done = run_here(["ssh", "-G", self.name], input=b"", timeout=30, machine="this machine")
+            if done.returncode == 127:
+                raise ClientError(
+                    "There is no `ssh` on this machine.", remedy="Install an OpenSSH client."
+                )
+            if done.returncode != 0:
+                raise HostError(
+                    f"ssh does not accept its configuration for {self.name}: {done.error}",
+                    remedy=f"Mend it until `ssh {self.name}` works.",
+                )
+            # all of it: another jump host, key or user is another connection
+            self._digest = hashlib.sha256(self.name.encode() + done.stdout).hexdigest()[:12]
+            lines = (line.partition(" ") for line in done.text.splitlines())
+            self._settings = {key: value for key, _, value in lines}
+        return self._settings
+
+    @property
+    def host_name(self) -> str:
+        """The host's name or address as ssh resolves it."""
+        return self.settings.get("hostname", self.name)
+
+    @property
+    def _control(self) -> Path:
+        assert self.settings
+        return runtime_directory() / f"{self._digest}.ctl"
+
+    def _mux(self, *arguments: str) -> list[str]:
+        return ["ssh", "-S", str(self._control), *arguments, "--", self.name]
+
+    def is_connected(self) -> bool:
+        """Whether a live master connection stands."""
+        if not self._control.exists():
+            return False
+        check = run_here(self._mux("-O", "check"), input=b"", timeout=10, machine=self.name)
+        return check.returncode == 0
+
+    def connect(self) -> None:
+        """Make sure that a master connection stands; ssh may ask its questions on the terminal.
+
+        Raises:
+            HostError: not reachable; its subclasses say why ssh was refused.
+        """
+        if self.is_connected():
+            return
+        with _exclusive(self._control.with_suffix(".lock")):
+            if not self.is_connected():
+                self._start_master()
+
+    def _start_master(self) -> None:
+        timeout = self.settings.get("connecttimeout", "none")
+        options = {
+            "ControlPersist": str(KEEP_SECONDS),
+            "ClearAllForwardings": "yes",
+            "RemoteCommand": "none",
+            "RequestTTY": "no",
+            "PermitLocalCommand": "no",
+            "ConnectTimeout": str(_CONNECT_SECONDS) if timeout == "none" else timeout,
+            "ServerAliveInterval": "15",
+            "ServerAliveCountMax": "3",
+        }
+        flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
+        argv = ["ssh", "-M", "-S", str(self._control), *flags, "-f", "-N", "-T", "--", self.name]
+        # a file, not a pipe: the master lives on and would hold a pipe open
+        with tempfile.TemporaryFile() as log:
+            done = subprocess.run(
+                argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, check=False
+            )
+            log.seek(0)
+            said = log.read().decode(errors="replace").replace("\r", "").strip()
+        if done.returncode != 0:
+            raise self._refusal(said)
+
+    def _refusal(self, said: str) -> HostError:
+        """Why there is no connection: what can be looked at is looked at first, ssh's words last."""
+        by_hand = f"Try `ssh {self.name}` until that works, then run this again."
+        direct = self.settings.get("proxyjump", "none") == "none" and "proxycommand" not in (
+            self.settings
+        )
+        if direct:
+            problem = _unreachable(self.host_name, int(self.settings.get("port", "22")))
+            if problem:
+                return HostError(f"{self.name} cannot be reached: {problem}.", remedy=by_hand)
+        if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
+            return HostKeyError(
+                f"The host key of {self.name} is another one than before.",
+                remedy="Ask its administrator whether that is right; if so, "
+                f"`ssh-keygen -R {self.host_name}` and `ssh {self.name}` once.",
+            )
+        if "Host key verification failed" in said:
+            return HostKeyError(
+                f"The host key of {self.name} is not known yet.",
+                remedy=f"Run `ssh {self.name}` once and compare the fingerprint.",
+            )
+        if "Permission denied" in said or "Too many authentication failures" in said:
+            return AuthError(f"{self.name} refused the login.", remedy=by_hand)
+        last = said.splitlines()[-1] if said else "ssh gave no reason"
+        return HostError(f"{self.name} cannot be reached: {last}", remedy=by_hand)
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: bytes = b"",
+        timeout: float = 60.0,
+        check: bool = True,
+    ) -> Completed:
+        """See `Machine.run`."""
+        self.connect()
+        command = shlex.join(argv)
+        done = run_here(
+            [*self._mux("-T", "-o", "RemoteCommand=none"), command],
+            input=input,
+            timeout=timeout,
+            machine=self.name,
+        )
+        if done.returncode == _SSH_FAILED and not self.is_connected():
+            raise HostError(
+                f"The connection to {self.name} was lost.", remedy="Run the command again."
+            )
+        completed = Completed(
+            argv=tuple(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr
+        )
+        if check and completed.returncode != 0:
+            raise failed(completed, self.name)
+        return completed
+
+    def local_socket(self, remote: str) -> Path:
+        """See `Machine.local_socket`."""
+        self.connect()
+        local = self._control.with_suffix(".sock")
+        if _accepts(local) and self._forwarded(local) == remote:
+            return local
+        with suppress(FileNotFoundError):
+            local.unlink()  # a stale socket file makes the forward fail
+        self._forward(f"{local}:{remote}")
+        local.with_suffix(".to").write_text(remote)
+        return local
+
+    def _forwarded(self, local: Path) -> str:
+        note = local.with_suffix(".to")
+        return note.read_text() if note.exists() else ""
+
+    def _forward(self, specification: str) -> None:
+        done = run_here(
+            self._mux("-O", "forward", "-L", specification),
+            input=b"",
+            timeout=30,
+            machine=self.name,
+        )
+        if done.returncode != 0:
+            raise HostError(
+                f"{self.name} does not forward what jupbox needs: {done.error}",
+                remedy="AllowTcpForwarding and AllowStreamLocalForwarding must be on in its sshd.",
+            )
+
+    @contextmanager
+    def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:
+        """See `Machine.tunnel`."""
+        self.connect()
+        here = free_port(local_port)
+        specification = f"127.0.0.1:{here}:127.0.0.1:{port}"
+        self._forward(specification)
+        try:
+            yield here
+        finally:
+            with suppress(HostError):
+                run_here(
+                    self._mux("-O", "cancel", "-L", specification),
+                    input=b"",
+                    timeout=10,
+                    machine=self.name,
+                )
+
+    def hold(self) -> subprocess.Popen[bytes]:
+        """A session that ends when the connection does; it keeps an unused master alive.
+
+        The caller ends it (`terminate`), or sees that it ended by itself.
+        """
+        self.connect()
+        return subprocess.Popen(
+            [*self._mux("-T", "-o", "RemoteCommand=none"), "cat"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def disconnect(self) -> None:
+        """End the master connection, if there is one: a new login sees new groups."""
+        if self.is_connected():
+            run_here(self._mux("-O", "exit"), input=b"", timeout=10, machine=self.name)
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    """Let one process of ours start the master; the others wait and then use it."""
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def _accepts(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
+def _unreachable(host: str, port: int) -> str | None:
+    """Why no TCP connection comes about, or None when one does."""
+    try:
+        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError):
+        return f"the name {host} is not known"
+    try:
+        socket.create_connection((str(addresses[0][4][0]), port), timeout=10).close()
+    except TimeoutError:
+        return f"{host} port {port} does not answer"
+    except OSError as error:
+        return f"{host} port {port}: {error.strerror or error}"
+    return None

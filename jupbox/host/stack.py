@@ -1,0 +1,243 @@
+"""A box's stack on its engine: what is there, and how a seal gets onto it.
+
+The truth lies on the box: labels on containers, images and volumes. What is secret passes
+through this process's memory on its way from one release to the next, and through nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from jupbox import labels as label
+from jupbox.host.engine import Container, Engine, Image, tar
+from jupbox.pki import Authority
+from jupbox.render import Account, volume_names
+from jupbox.secret import Secret
+
+SEAL: Final = "/etc/jupbox/seal"
+AUTHORITY_LABEL: Final = "dev.jupbox.authority"
+LEAF_LABEL: Final = "dev.jupbox.leaf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """What a seal holds.
+
+    Attributes:
+        leaf_pem: the server's certificate, with intermediates if there are any.
+        authority_pem: the certificate that clients trust.
+    """
+
+    leaf_pem: bytes
+    authority_pem: bytes
+    key_pem: Secret
+    password_hash: Secret
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A sealed image."""
+
+    generation: int
+    image: Image
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What the engine has of one stack.
+
+    Attributes:
+        releases: sealed images, newest first.
+        volumes: names to labels.
+    """
+
+    name: str
+    container: Container | None
+    releases: tuple[Release, ...]
+    volumes: Mapping[str, Mapping[str, str]]
+
+    @property
+    def newest(self) -> Release | None:
+        """The newest sealed image."""
+        return self.releases[0] if self.releases else None
+
+    @property
+    def next_generation(self) -> int:
+        """A number that no seal of the stack had."""
+        of_volumes = [_generation(name) for name in self.volumes]
+        return max([0, *of_volumes, *(release.generation for release in self.releases)]) + 1
+
+    @property
+    def seal_volume(self) -> str | None:
+        """The seal volume in use, else the newest that there is."""
+        if self.container and SEAL in self.container.volumes:
+            return self.container.volumes[SEAL]
+        found = [name for name in self.volumes if _generation(name)]
+        return max(found, key=_generation, default=None)
+
+    @property
+    def account(self) -> Account | None:
+        """The notebook's user that the first seal fixed."""
+        texts = [release.image.labels.get(label.ACCOUNT) for release in self.releases]
+        texts += [labels.get(label.ACCOUNT) for labels in self.volumes.values()]
+        return next((read_account(text) for text in texts if text), None)
+
+
+def _generation(volume: str) -> int:
+    _, separator, number = volume.rpartition("_seal-")
+    return int(number) if separator and number.isdigit() else 0
+
+
+def account_text(account: Account) -> str:
+    """The account as a label's value."""
+    return json.dumps(asdict(account), sort_keys=True)
+
+
+def read_account(text: str) -> Account:
+    """The account of a label's value."""
+    fields = json.loads(text)
+    groups = tuple((str(name), int(gid)) for name, gid in fields["groups"])
+    return Account(name=fields["name"], uid=fields["uid"], gid=fields["gid"], groups=groups)
+
+
+def observe(engine: Engine, name: str) -> State:
+    """Look what the engine has of a stack."""
+    mine = {label.STACK: name}
+    containers = engine.containers({**mine, label.KIND: "server"})
+    images = engine.images({**mine, label.KIND: "sealed"})
+    releases = [
+        Release(generation=int(image.labels.get(label.GENERATION, "0")), image=image)
+        for image in images
+    ]
+    return State(
+        name=name,
+        # a leftover of an interrupted compose run has a temporary name and was never started
+        container=max(containers, key=lambda c: (c.running, c.started is not None), default=None),
+        releases=tuple(sorted(releases, key=lambda release: -release.generation)),
+        volumes=engine.volumes(mine),
+    )
+
+
+def public_certificates(engine: Engine, state: State) -> tuple[bytes, bytes] | None:
+    """Leaf and CA certificate of the newest seal, from its label, else from the seal volume."""
+    if state.newest and AUTHORITY_LABEL in state.newest.image.labels:
+        labels = state.newest.image.labels
+        return base64.b64decode(labels[LEAF_LABEL]), base64.b64decode(labels[AUTHORITY_LABEL])
+    credentials = read_credentials(engine, state, image=None)
+    return (credentials.leaf_pem, credentials.authority_pem) if credentials else None
+
+
+def read_credentials(engine: Engine, state: State, *, image: str | None) -> Credentials | None:
+    """The credentials of the last seal: from its image, or from its volume if that was pruned.
+
+    Args:
+        engine: the box's engine.
+        state: what is there of the stack.
+        image: any image of the engine, to look into a volume with; None: the container's.
+    """
+    files: dict[str, bytes] = {}
+    if state.newest:
+        with engine.scratch(state.newest.image.id) as container:
+            files = engine.get(container, SEAL)
+    elif state.seal_volume and (look_with := image or _any_image(state)):
+        with engine.scratch(look_with, volumes={state.seal_volume: SEAL}) as container:
+            files = engine.get(container, SEAL)
+    if not {"cert.pem", "key.pem", "password.hash"} <= files.keys():
+        return None
+    leaf, authority = _split_chain(files["cert.pem"])
+    return Credentials(
+        leaf_pem=leaf,
+        authority_pem=authority,
+        key_pem=Secret(files["key.pem"]),
+        password_hash=Secret(files["password.hash"].strip()),
+    )
+
+
+def _any_image(state: State) -> str | None:
+    return state.container.image if state.container else None
+
+
+def _split_chain(pem: bytes) -> tuple[bytes, bytes]:
+    end = b"-----END CERTIFICATE-----\n"
+    parts = [part + end for part in pem.split(end) if part.strip()]
+    return b"".join(parts[:-1]) or parts[0], parts[-1]
+
+
+def seal_files(
+    credentials: Credentials, *, generation: int, names: tuple[str, ...], account: Account
+) -> bytes:
+    """The seal as a tar, readable by the server's user alone."""
+    about = {"generation": generation, "id": secrets.token_hex(8), "names": list(names)}
+    chain = credentials.leaf_pem
+    if credentials.authority_pem not in chain:
+        chain += credentials.authority_pem
+    files = {
+        "cert.pem": (chain, 0o400),
+        "key.pem": (credentials.key_pem.reveal().encode(), 0o400),
+        "password.hash": (credentials.password_hash.reveal().encode() + b"\n", 0o400),
+        "seal.json": (json.dumps(about).encode() + b"\n", 0o400),
+    }
+    return tar(files, uid=account.uid, gid=account.gid)
+
+
+def seal(
+    engine: Engine, *, body: str, tag: str, files: bytes, credentials: Credentials,
+    labels: Mapping[str, str],
+) -> Image:  # fmt: skip
+    """Put a seal on a body and make the sealed image of it; no build cache sees the key."""
+    public = {
+        LEAF_LABEL: base64.b64encode(credentials.leaf_pem).decode(),
+        AUTHORITY_LABEL: base64.b64encode(credentials.authority_pem).decode(),
+    }
+    with engine.scratch(body, labels={**labels, **public}) as container:
+        engine.put(container, SEAL, files)
+        return engine.commit(container, tag)
+
+
+def write_live(engine: Engine, *, image: str, volume: str, files: bytes) -> None:
+    """Put a seal into the volume that a running server reads."""
+    with engine.scratch(image, volumes={volume: SEAL}) as container:
+        engine.put(container, SEAL, files)
+
+
+def read_authority(engine: Engine, state: State, *, image: str) -> Authority | None:
+    """The CA, key included, from where only the engine reaches."""
+    volume = volume_names(state.name, 0)["authority"]
+    if volume not in state.volumes:
+        return None
+    with engine.scratch(image, volumes={volume: "/authority"}) as container:
+        files = engine.get(container, "/authority")
+    if not {"ca.pem", "ca.key"} <= files.keys():
+        return None
+    return Authority(certificate_pem=files["ca.pem"], key_pem=Secret(files["ca.key"]))
+
+
+def write_authority(
+    engine: Engine, name: str, authority: Authority, *, image: str, labels: Mapping[str, str]
+) -> None:
+    """Keep the CA on the box, in a volume that no server mounts."""
+    volume = volume_names(name, 0)["authority"]
+    engine.create_volume(volume, labels)
+    files = {
+        "ca.pem": (authority.certificate_pem, 0o444),
+        "ca.key": (authority.key_pem.reveal().encode(), 0o400),
+    }
+    with engine.scratch(image, volumes={volume: "/authority"}) as container:
+        engine.put(container, "/authority", tar(files, uid=0, gid=0))
+
+
+def prune(engine: Engine, state: State, *, keep: int) -> None:
+    """Remove sealed images and seal volumes older than the newest `keep`; what is used stays."""
+    kept = {release.generation for release in state.releases[:keep]}
+    for release in state.releases[keep:]:
+        for tag in release.image.tags or (release.image.id,):
+            engine.remove_image(tag)
+    for volume in state.volumes:
+        generation = _generation(volume)
+        if generation and generation not in kept and volume != state.seal_volume:
+            engine.remove_volume(volume)

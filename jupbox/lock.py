@@ -1,0 +1,307 @@
+"""The lock: the exact versions and hashes of every image, and its text.
+
+The text is TOML with one package a line, sorted, so that a review shows what changed. It
+names versions and hashes, never the host that they came from. Resolving is `host.resolve`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated, Final, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from jupbox.errors import LockError
+from jupbox.project import ImageDefinition
+from jupbox.tomltext import dotted, key_lines, line_of, quote, syntax_error
+
+SCHEMA: Final = 1
+"""The format of the text; a newer one is refused."""
+
+RECIPE: Final = 1
+"""The Dockerfile templates' version: the same lock and recipe give the same image."""
+
+Architecture = Literal["amd64", "arm64"]
+
+_HEADER: Final = """\
+# The exact versions and hashes of every image of jupbox.toml, written by `jupbox lock`.
+# Commit it; do not edit it.
+"""
+_ANEW: Final = "Take it from version control again, or write it anew with `jupbox lock`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseLock:
+    """The base image of one platform.
+
+    Attributes:
+        kind: `registry`: `digest` is that of the manifest; `rootfs`: of the root filesystem's tar.
+        digest: `sha256:` and 64 hex digits.
+    """
+
+    reference: str
+    kind: Literal["registry", "rootfs"]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class AptPackage:
+    """A Debian package at its exact version; `architecture` may be `all`."""
+
+    name: str
+    version: str
+    architecture: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PythonPackage:
+    """A Python package at its exact version.
+
+    Attributes:
+        marker: where it is installed (PEP 508); None is everywhere.
+        hashes: of any file of that version that may be installed, each `sha256:` and 64 hex digits.
+    """
+
+    name: str
+    version: str
+    marker: str | None
+    hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlatformLock:
+    """What holds for one architecture; `python_version` is the base's own, such as `3.13`."""
+
+    architecture: Architecture
+    base: BaseLock
+    python_version: str
+    apt: tuple[AptPackage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageLock:
+    """One image's exact content.
+
+    Attributes:
+        definition: the digest of the definition that this was resolved from.
+        epoch: the time that files of the image carry, in seconds since 1970.
+        uv: the installer itself.
+        platforms: by architecture.
+    """
+
+    name: str
+    definition: str
+    epoch: int
+    uv: PythonPackage
+    python: tuple[PythonPackage, ...]
+    platforms: Mapping[str, PlatformLock]
+
+    def digest(self) -> str:
+        """SHA-256 (hex) over this image's part of the lock's text."""
+        return hashlib.sha256(_image_text(self).encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lock:
+    """The locks of all images of a project, by name."""
+
+    images: Mapping[str, ImageLock] = field(default_factory=dict)
+
+    def with_image(self, image: ImageLock) -> Lock:
+        """This lock with `image` added, or put in the place of its last one."""
+        return Lock(images=MappingProxyType({**self.images, image.name: image}))
+
+
+def is_stale(lock: ImageLock, definition: ImageDefinition) -> bool:
+    """Whether `definition` has changed since `lock` was resolved from it."""
+    return lock.definition != definition.digest
+
+
+# --- to text ----------------------------------------------------------------------------------
+
+
+def dump_lock(lock: Lock) -> str:
+    """The text of `jupbox.lock`; equal locks give equal texts."""
+    parts = [f"{_HEADER}schema = {SCHEMA}\n"]
+    parts += [_image_text(lock.images[name]) for name in sorted(lock.images)]
+    return "\n".join(parts)
+
+
+def _image_text(image: ImageLock) -> str:
+    lines = [
+        f"[{dotted(('images', image.name))}]",
+        f"definition = {quote(image.definition)}",
+        f"epoch = {image.epoch}",
+        f"uv = {_python_text(image.uv)}",
+        *_array("python", (_python_text(package) for package in _by_name(image.python))),
+    ]
+    for architecture in sorted(image.platforms):
+        lines += ["", *_platform_lines(image.name, image.platforms[architecture])]
+    return "\n".join(lines) + "\n"
+
+
+def _platform_lines(image: str, platform: PlatformLock) -> list[str]:
+    base = platform.base
+    apt = sorted(platform.apt, key=lambda package: (package.name, package.architecture))
+    base_text = _inline(reference=base.reference, kind=base.kind, digest=base.digest)
+    return [
+        f"[{dotted(('images', image, 'platforms', platform.architecture))}]",
+        f"base = {base_text}",
+        f"python-version = {quote(platform.python_version)}",
+        *_array(
+            "apt",
+            (
+                _inline(name=item.name, version=item.version, architecture=item.architecture)
+                for item in apt
+            ),
+        ),
+    ]
+
+
+def _by_name(packages: Iterable[PythonPackage]) -> list[PythonPackage]:
+    return sorted(packages, key=lambda package: (package.name, package.marker or ""))
+
+
+def _python_text(package: PythonPackage) -> str:
+    marker = {} if package.marker is None else {"marker": package.marker}
+    head = _inline(name=package.name, version=package.version, **marker).removesuffix(" }")
+    hashes = ", ".join(quote(item) for item in sorted(package.hashes))
+    return f"{head}, hashes = [{hashes}] }}"
+
+
+def _inline(**values: str) -> str:
+    return "{ " + ", ".join(f"{key} = {quote(value)}" for key, value in values.items()) + " }"
+
+
+def _array(key: str, lines: Iterable[str]) -> list[str]:
+    return [f"{key} = [", *(f"    {line}," for line in lines), "]"]
+
+
+# --- from text --------------------------------------------------------------------------------
+# Strict about what a value may hold: all of it ends in a Dockerfile.
+
+_Hash = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}\z")]
+_Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
+_Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_~:-]*\z")]
+_Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+._-]*\z")]
+_Marker = Annotated[str, Field(pattern=r"""^[A-Za-z0-9_.'"=<>!~ ()-]+\z""")]
+_Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*\z")]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid", strict=True, alias_generator=lambda name: name.replace("_", "-")
+    )
+
+
+class _BasePart(_Part):
+    reference: _Reference
+    kind: Literal["registry", "rootfs"]
+    digest: _Hash
+
+
+class _AptPart(_Part):
+    name: _Word
+    version: _Version
+    architecture: _Word
+
+
+class _PythonPart(_Part):
+    name: _Word
+    version: _Version
+    marker: _Marker | None = None
+    hashes: Annotated[list[_Hash], Field(min_length=1)]
+
+    def value(self) -> PythonPackage:
+        return PythonPackage(
+            name=self.name, version=self.version, marker=self.marker, hashes=tuple(self.hashes)
+        )
+
+
+class _PlatformPart(_Part):
+    base: _BasePart
+    python_version: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}\z")]
+    apt: list[_AptPart]
+
+    def value(self, architecture: Architecture) -> PlatformLock:
+        return PlatformLock(
+            architecture=architecture,
+            base=BaseLock(**self.base.model_dump()),
+            python_version=self.python_version,
+            apt=tuple(AptPackage(**package.model_dump()) for package in self.apt),
+        )
+
+
+class _ImagePart(_Part):
+    definition: _Hex
+    epoch: Annotated[int, Field(ge=0)]
+    uv: _PythonPart
+    python: list[_PythonPart]
+    platforms: dict[Architecture, _PlatformPart] = {}
+
+    def value(self, name: str) -> ImageLock:
+        platforms = {key: platform.value(key) for key, platform in self.platforms.items()}
+        return ImageLock(
+            name=name,
+            definition=self.definition,
+            epoch=self.epoch,
+            uv=self.uv.value(),
+            python=tuple(package.value() for package in self.python),
+            platforms=MappingProxyType(cast("dict[str, PlatformLock]", platforms)),
+        )
+
+
+class _LockPart(_Part):
+    schema_: Annotated[int, Field(alias="schema")]
+    images: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}\z")], _ImagePart] = {}
+
+
+def load_lock(text: str, *, source: str) -> Lock:
+    """The lock that a text of `dump_lock` describes.
+
+    Args:
+        text: the content of `jupbox.lock`.
+        source: its name for messages.
+
+    Raises:
+        LockError: not a lock, damaged, or written by a newer jupbox.
+    """
+    data = _read(text, source)
+    schema = data.get("schema")
+    if isinstance(schema, int) and schema > SCHEMA:
+        raise LockError(
+            f"{source} was written by a newer jupbox "
+            f"(schema {schema}, this one reads up to {SCHEMA}).",
+            remedy="Update jupbox on this machine.",
+        )
+    try:
+        part = _LockPart.model_validate(data)
+    except ValidationError as error:
+        location = error.errors(include_url=False)[0]["loc"]
+    else:
+        images = {name: image.value(name) for name, image in part.images.items()}
+        return Lock(images=MappingProxyType(images))
+    path = tuple(item for item in location if item != "[key]")
+    line = line_of(key_lines(text), path)
+    raise LockError(f"{source}:{line}: {dotted(path)} is not what a lock holds.", remedy=_ANEW)
+
+
+def _read(text: str, source: str) -> dict[str, object]:
+    conflict = next(
+        (number for number, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< ")),
+        None,
+    )
+    if conflict is not None:
+        raise LockError(
+            f"{source}:{conflict}: this file holds a merge conflict.",
+            remedy="Take either side as it is, then run `jupbox lock`.",
+        )
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line, what = syntax_error(error, text)
+    raise LockError(f"{source}:{line}: this is not valid TOML: {what}.", remedy=_ANEW)

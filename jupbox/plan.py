@@ -1,0 +1,134 @@
+"""What `up` has to do: a pure function of what is wanted and what is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+from jupbox import pki
+
+
+class Action(Enum):
+    """The steps that `up` is made of, in the order in which they run."""
+
+    BUILD = "build the environment image"
+    CERTIFY = "make a certificate"
+    SEAL = "seal the image"
+    DEPLOY = "deploy the stack"
+    START = "start the stopped stack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One action and why it is needed."""
+
+    action: Action
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What shall run.
+
+    Attributes:
+        environment: digest of the image's lock.
+        configuration: digest of the stack's values.
+        names: what the certificate must be for; None with a certificate of the user's own.
+        own_certificate: fingerprint of the user's own certificate, None without one.
+        recipe: digest of what jupbox itself puts into a sealed image; None: any will do.
+    """
+
+    environment: str
+    configuration: str
+    names: pki.Names | None
+    own_certificate: str | None
+    recipe: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """The newest sealed image.
+
+    Attributes:
+        leaf_pem: its certificate.
+        authority_pem: the CA's certificate.
+    """
+
+    environment: str
+    recipe: str
+    leaf_pem: bytes
+    authority_pem: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """The stack's container, running or stopped."""
+
+    environment: str
+    configuration: str
+    running: bool
+    sealed_image_present: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observed:
+    """What is there."""
+
+    environment_image: bool
+    sealed: Sealed | None
+    container: Running | None
+
+
+def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, ...]:
+    """The steps from what is there to what is wanted; empty when there is nothing to do."""
+    certify = _why_certify(wanted, observed.sealed, now=now)
+    seal = _why_seal(wanted, observed.sealed)
+    deploy = _why_deploy(wanted, observed.container) or (seal and "the sealed image is new")
+    found: list[Step] = []
+    if seal and not observed.environment_image:
+        found.append(Step(action=Action.BUILD, why="the box has no image of this lock"))
+    if certify:
+        found.append(Step(action=Action.CERTIFY, why=certify))
+    if seal or certify:
+        found.append(Step(action=Action.SEAL, why=seal or "the certificate is new"))
+    if deploy:
+        found.append(Step(action=Action.DEPLOY, why=deploy))
+    elif observed.container and not observed.container.running:
+        found.append(Step(action=Action.START, why="it is stopped"))
+    return tuple(found)
+
+
+def _why_certify(wanted: Wanted, sealed: Sealed | None, *, now: datetime) -> str | None:
+    if sealed is None:
+        return "there is none yet"
+    if wanted.own_certificate is not None:
+        same = pki.fingerprint(sealed.leaf_pem) == wanted.own_certificate
+        return None if same else "tls.cert is another one"
+    if wanted.names is None or not pki.covers(sealed.authority_pem, wanted.names):
+        return "the box's names are others"
+    if pki.needs_renewal(sealed.leaf_pem, now=now):
+        return "a third of its life or less is left"
+    return None
+
+
+def _why_seal(wanted: Wanted, sealed: Sealed | None) -> str | None:
+    if sealed is None:
+        return "there is none yet"
+    if sealed.environment != wanted.environment:
+        return "the lock changed"
+    if wanted.recipe is not None and sealed.recipe != wanted.recipe:
+        return "jupbox's own files changed"
+    return None
+
+
+def _why_deploy(wanted: Wanted, container: Running | None) -> str | None:
+    if container is None:
+        return "nothing runs yet"
+    if container.environment != wanted.environment:
+        return "it runs another lock"
+    if container.configuration != wanted.configuration:
+        return "its configuration changed"
+    if not container.sealed_image_present and not container.running:
+        return "its image is gone"
+    return None

@@ -1,0 +1,374 @@
+"""`jupbox.toml` -> Project: which boxes and image definitions there are.
+
+The project's file, the user's own configuration and the definitions that ship come in as
+texts; with none of the first two any ssh destination is a box (zero configuration).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+from jupbox import assets, tables
+from jupbox.errors import ConfigError, UnknownNameError
+from jupbox.tables import BoxTable, Document, ImageTable, ProjectTables, UserTables
+
+DEFAULT_BASE: Final = "debian:trixie-slim"
+DEFAULT_IMAGE: Final = "minimal"
+LOCAL: Final = "local"
+
+_NAME_LENGTH: Final = 40
+# each of them brings jupyter_server
+_SERVERS: Final = frozenset({"jupyterlab", "jupyter-server", "notebook", "jupyter"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What one definition of an `extends` chain adds by itself."""
+
+    name: str
+    python: tuple[str, ...]
+    apt: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageDefinition:
+    """What a notebook environment holds, its `extends` chain flattened.
+
+    `python` and `apt` are the union along the chain, the root of the chain first;
+    `layers` keeps them apart, in the same order, so that images can share layers.
+    """
+
+    name: str
+    python: tuple[str, ...]
+    apt: tuple[str, ...]
+    base: str
+    requires_python: str | None
+    shipped: bool
+    layers: tuple[Layer, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) over all that decides what a lock resolves to.
+
+        Neither names nor the order within a layer: renaming an image or sorting its
+        requirements makes no lock stale.
+        """
+        content = {
+            "base": self.base,
+            "requires-python": self.requires_python,
+            "layers": [
+                [sorted(set(layer.python)), sorted(set(layer.apt))] for layer in self.layers
+            ],
+        }
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsFiles:
+    """One's own certificate chain and key (PEM), relative to the current folder or absolute."""
+
+    cert: Path
+    key: Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Box:
+    """A named place where a notebook runs: a host, and how the notebook runs there."""
+
+    name: str
+    host: str
+    image: str = DEFAULT_IMAGE
+    files: str = "~/notebooks"
+    expose: str = "tunnel"
+    port: int | Literal["auto"] = 8888
+    names: tuple[str, ...] = ()
+    tls: TlsFiles | None = None
+    memory: str | None = None
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """The memory limit in bytes; None is no limit."""
+        return None if self.memory is None else tables.memory_bytes(self.memory)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """What the user's own network needs."""
+
+    ca_bundle: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Project:
+    """All images and boxes that a command may name.
+
+    Attributes:
+        root: the folder of `jupbox.toml`; None is zero configuration.
+        personal: the names among `boxes` that come from the user's own configuration.
+    """
+
+    root: Path | None
+    images: Mapping[str, ImageDefinition]
+    boxes: Mapping[str, Box]
+    network: Network
+    personal: frozenset[str] = field(default_factory=frozenset)
+
+    def box(self, name: str | None) -> Box:
+        """The box called `name`; with None the only one, or this machine's engine.
+
+        Raises:
+            UnknownNameError: no such box, or none was named and there are several.
+        """
+        if name is None:
+            return self._only_box()
+        if name in self.boxes:
+            return self.boxes[name]
+        if name == LOCAL:
+            return _local_box()
+        if self.root is None:
+            return _destination_box(name)
+        raise UnknownNameError(
+            f"No box is called {name!r}.",
+            remedy=tables.did_you_mean(name, {*self.boxes, LOCAL}, kind="Boxes"),
+        )
+
+    def _only_box(self) -> Box:
+        # a team's box comes before one's personal ones
+        names = sorted(set(self.boxes) - self.personal) or sorted(self.boxes)
+        if not names:
+            return _local_box()
+        if len(names) == 1:
+            return self.boxes[names[0]]
+        raise UnknownNameError(
+            "There are several boxes, and none was named.", remedy=f"Name one: {', '.join(names)}."
+        )
+
+    def image(self, name: str) -> ImageDefinition:
+        """The image definition called `name`.
+
+        Raises:
+            UnknownNameError: no such image.
+        """
+        if name in self.images:
+            return self.images[name]
+        raise UnknownNameError(
+            f"No image is called {name!r}.",
+            remedy=tables.did_you_mean(name, self.images, kind="Images"),
+        )
+
+
+def _local_box() -> Box:
+    return Box(name=LOCAL, host=LOCAL, port="auto")
+
+
+def _destination_box(destination: str) -> Box:
+    """Any ssh destination as a box, for a command that has no `jupbox.toml`."""
+    if not tables.is_destination(destination):
+        raise UnknownNameError(
+            f"{destination!r} is neither a box nor an ssh destination.",
+            remedy="Name it as in `ssh NAME`: a host, user@host, or a Host of ~/.ssh/config.",
+        )
+    return Box(name=_box_name(destination), host=destination, port="auto")
+
+
+def _box_name(destination: str) -> str:
+    """`alice@big.host` -> `alice-big-host`; what was cut short stays apart by a hash."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", destination.lower()).strip("-_")
+    if name and name != LOCAL and len(name) <= _NAME_LENGTH:
+        return name
+    suffix = hashlib.sha256(destination.encode()).hexdigest()[:8]
+    return f"{name[: _NAME_LENGTH - 9].rstrip('-_') or 'box'}-{suffix}"
+
+
+def shipped_definitions() -> dict[str, str]:
+    """The text of each definition that ships, by name."""
+    paths = sorted(assets.folder("images").glob("*/image.toml"))
+    return {path.parent.name: path.read_text(encoding="utf-8") for path in paths}
+
+
+def parse_project(
+    text: str | None,
+    *,
+    source: str,
+    root: Path | None,
+    user_text: str | None,
+    user_source: str,
+    shipped: Mapping[str, str],
+) -> Project:
+    """The project that these texts describe.
+
+    Args:
+        text: `jupbox.toml`; None if there is none.
+        source: its name for messages.
+        root: its folder; None if there is none.
+        user_text: the user's own configuration, in the same format plus `[network]`. A table
+            of the project replaces the user's of the same name.
+        user_source: the path of that file; its own relative paths start in its folder.
+        shipped: the definitions that ship, name -> text of `image.toml`.
+
+    Raises:
+        ConfigError: a key or value that cannot be used, with file and line.
+        UnknownNameError: a box of the project names an image that nothing defines.
+    """
+    user, user_document = tables.read_tables(user_text or "", UserTables, source=user_source)
+    project, document = tables.read_tables(text or "", ProjectTables, source=source)
+    drafts = {
+        **_shipped_drafts(shipped),
+        **_drafts(user.images, user_document),
+        **_drafts(project.images, document),
+    }
+    images = {name: _flatten(name, drafts) for name in drafts}
+    _check_box_images(project, document, images)
+    user_folder = Path(user_source).parent
+    boxes = {
+        **_boxes(user.boxes, user_folder),
+        **_boxes(project.boxes, root or Path()),
+    }
+    bundle = user.network.ca_bundle
+    return Project(
+        root=root,
+        images=MappingProxyType(images),
+        boxes=MappingProxyType(boxes),
+        network=Network(ca_bundle=None if bundle is None else _from(user_folder, bundle)),
+        personal=frozenset(user.boxes) - frozenset(project.boxes),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Draft:
+    """A definition as one file has it, before `extends` is followed."""
+
+    table: ImageTable
+    document: Document
+    prefix: tuple[str, ...]
+    shipped: bool = False
+
+    def error(self, key: str | None, what: str, *, remedy: str) -> ConfigError:
+        path = self.prefix if key is None else (*self.prefix, key)
+        return self.document.error(path, what, remedy=remedy)
+
+
+def _shipped_drafts(shipped: Mapping[str, str]) -> dict[str, _Draft]:
+    drafts = {}
+    for name, text in shipped.items():
+        table, document = tables.read_tables(text, ImageTable, source=f"images/{name}/image.toml")
+        drafts[name] = _Draft(table=table, document=document, prefix=(), shipped=True)
+    return drafts
+
+
+def _drafts(images: Mapping[str, ImageTable], document: Document) -> dict[str, _Draft]:
+    return {
+        name: _Draft(table=table, document=document, prefix=("images", name))
+        for name, table in images.items()
+    }
+
+
+def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
+    chain = list(reversed(list(_chain(name, drafts))))
+    layers = tuple(
+        Layer(name=part, python=_once(drafts[part].table.python), apt=_once(drafts[part].table.apt))
+        for part in chain
+    )
+    definition = ImageDefinition(
+        name=name,
+        python=_once([item for layer in layers for item in layer.python]),
+        apt=_once([item for layer in layers for item in layer.apt]),
+        base=_nearest([drafts[part].table.base for part in chain]) or DEFAULT_BASE,
+        requires_python=_nearest([drafts[part].table.requires_python for part in chain]),
+        shipped=drafts[name].shipped,
+        layers=layers,
+    )
+    _check_server(definition, drafts[name])
+    return definition
+
+
+def _chain(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
+    """`name` and what it extends, up to the root."""
+    seen = [name]
+    yield name
+    while (parent := drafts[seen[-1]].table.extends) is not None:
+        child = drafts[seen[-1]]
+        if parent in seen:
+            circle = " -> ".join([*seen[seen.index(parent) :], parent])
+            raise child.error(
+                "extends",
+                f"leads back to itself: {circle}.",
+                remedy="Let one of them extend no other.",
+            )
+        if parent not in drafts:
+            raise child.error(
+                "extends",
+                f"names {parent!r}, and no image is called that.",
+                remedy=tables.did_you_mean(parent, set(drafts) - {name}, kind="Images"),
+            )
+        seen.append(parent)
+        yield parent
+
+
+def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
+    """Stop an image that would build for minutes and then has nothing to start."""
+    if any(_package_name(item) in _SERVERS for item in definition.python):
+        return
+    raise draft.error(
+        None,
+        "holds no Jupyter server.",
+        remedy=f'Add extends = "{DEFAULT_IMAGE}", or "jupyterlab" to its python.',
+    )
+
+
+def _package_name(requirement: str) -> str:
+    """A requirement's package in the normal form of PEP 503."""
+    match = re.match(r"[A-Za-z0-9._-]+", requirement)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
+
+
+def _check_box_images(
+    project: ProjectTables, document: Document, images: Mapping[str, ImageDefinition]
+) -> None:
+    # Only the project's own boxes: a personal one may name an image of another project.
+    for name, table in project.boxes.items():
+        if table.image is not None and table.image not in images:
+            error = document.error(
+                ("boxes", name, "image"),
+                f"names {table.image!r}, and no image is called that.",
+                remedy=tables.did_you_mean(table.image, images, kind="Images"),
+            )
+            raise UnknownNameError(error.message, remedy=error.remedy)
+
+
+def _boxes(boxes: Mapping[str, BoxTable], folder: Path) -> dict[str, Box]:
+    return {name: _box(name, table, folder) for name, table in boxes.items()}
+
+
+def _box(name: str, table: BoxTable, folder: Path) -> Box:
+    given: dict[str, Any] = {
+        key: value
+        for key in ("image", "files", "expose", "port", "memory")
+        if (value := getattr(table, key)) is not None
+    }
+    tls = None
+    if table.tls is not None:
+        tls = TlsFiles(cert=_from(folder, table.tls.cert), key=_from(folder, table.tls.key))
+    return Box(name=name, host=table.host or name, names=_once(table.names), tls=tls, **given)
+
+
+def _from(folder: Path, path: str) -> Path:
+    """`path` from a file in `folder`; a leading ~ is left to whoever knows the user's home."""
+    return Path(path) if path.startswith("~") else folder / path
+
+
+def _once(items: list[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(items))
+
+
+def _nearest(values: list[str | None]) -> str | None:
+    """The value closest to the image itself; the chain's root comes first."""
+    return next((value for value in reversed(values) if value is not None), None)

@@ -1,0 +1,221 @@
+"""Values in, texts out: build contexts and compose files. Templates only place and loop."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import jinja2
+
+from jupbox import assets
+from jupbox.lock import ImageLock, PythonPackage
+
+Context = Mapping[str, bytes]
+"""The files of a build context, by path relative to it."""
+
+_SERVER_SUFFIXES: Final = {".py", ".cnf"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """The notebook's user: the remote user's name, numbers and groups.
+
+    Attributes:
+        groups: supplementary groups, (name, gid).
+    """
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def home(self) -> str:
+        """The home directory in the container."""
+        return f"/home/{self.name}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """What compose runs for one box, but for the generation of its seal.
+
+    Attributes:
+        name: compose project.
+        hostname: what a terminal's prompt shows.
+        bind: addresses that the port is published on; empty string for all.
+        port: TCP port on the host.
+        memory: limit in bytes, None for none.
+        shared_memory: size of /dev/shm in bytes.
+        files: the host's folder that is mounted at ~/notebooks; None for the home volume's own.
+    """
+
+    name: str
+    hostname: str
+    account: Account
+    bind: tuple[str, ...]
+    port: int
+    memory: int | None
+    shared_memory: int
+    files: str | None
+
+    def digest(self) -> str:
+        """A hash over the values, not over the text: a newer template alone restarts nothing."""
+        values = asdict(self)
+        # follows from the memory, and a kernel update changes what a host says it has
+        del values["shared_memory"]
+        text = json.dumps(values, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _environment(folder: Path) -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - no HTML is made here
+    )
+    environment.filters["yaml"] = yaml_string
+    return environment
+
+
+def yaml_string(value: str) -> str:
+    """A string as a YAML scalar in a compose file: JSON is YAML, and `$` is compose's own sign."""
+    return json.dumps(value).replace("$", "$$")
+
+
+def _one_line(value: str) -> str:
+    """Refuse what could add an instruction to a Dockerfile."""
+    if "\n" in value or "\r" in value:
+        raise ValueError(f"a line break in {value!r}")
+    return value
+
+
+def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Context:
+    """The build context of an environment image.
+
+    Args:
+        lock: what it holds.
+        architecture: `amd64` or `arm64`; the lock must have it.
+        base: how the engine names the base.
+    """
+    platform = lock.platforms[architecture]
+    dockerfile = (
+        _environment(assets.folder("images"))
+        .get_template("Dockerfile.j2")
+        .render(
+            name=_one_line(lock.name),
+            base=_one_line(base),
+            cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
+        )
+    )
+    apt = "".join(f"{package.name}={package.version}\n" for package in platform.apt)
+    return {
+        "Dockerfile": dockerfile.encode(),
+        "build/apt.txt": apt.encode(),
+        "build/uv.txt": _requirement(lock.uv).encode(),
+        "build/requirements.txt": "".join(map(_requirement, lock.python)).encode(),
+        **_scripts("network.sh", "apt.sh", "tools.sh", "python.sh"),
+    }
+
+
+def _requirement(package: PythonPackage) -> str:
+    marker = f" ; {package.marker}" if package.marker else ""
+    hashes = "".join(f" \\\n    --hash={one}" for one in package.hashes)
+    return f"{package.name}=={package.version}{marker}{hashes}\n"
+
+
+def _scripts(*names: str) -> dict[str, bytes]:
+    folder = assets.folder("images") / "build"
+    return {f"build/{name}": (folder / name).read_bytes() for name in names}
+
+
+def sealed_context(*, stack: str, environment: str, account: Account) -> Context:
+    """The build context of a sealed image's body: the user and the server's files, no secret."""
+    dockerfile = (
+        _environment(assets.folder("images"))
+        .get_template("sealed.Dockerfile.j2")
+        .render(
+            stack=_one_line(stack),
+            environment=_one_line(environment),
+            user=_one_line(account.name),
+            uid=account.uid,
+            gid=account.gid,
+        )
+    )
+    groups = "".join(f"{_one_line(name)}:{gid}\n" for name, gid in account.groups)
+    return {
+        "Dockerfile": dockerfile.encode(),
+        "build/groups.txt": groups.encode(),
+        **_scripts("user.sh"),
+        **server_files(),
+    }
+
+
+def server_files() -> Context:
+    """The server's own files as they go into the sealed image."""
+    folder = assets.folder("images") / "server"
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in _SERVER_SUFFIXES)
+    return {f"server/{path.relative_to(folder)}": path.read_bytes() for path in paths}
+
+
+def server_digest() -> str:
+    """A hash over what jupbox itself puts into a sealed image."""
+    digest = hashlib.sha256()
+    for name, content in sorted({**server_files(), **_scripts("user.sh")}.items()):
+        digest.update(f"{name}\0{len(content)}\0".encode() + content)
+    return digest.hexdigest()
+
+
+def compose_text(
+    stack: Stack,
+    *,
+    image: str,
+    generation: int,
+    labels: Mapping[str, str],
+    volume_labels: Mapping[str, str],
+) -> str:
+    """The compose file of a stack.
+
+    Args:
+        stack: its values.
+        image: the sealed image.
+        generation: the seal's; an old volume would shadow a newer image, so it names the volume.
+        labels: of the container.
+        volume_labels: of its volumes.
+    """
+    return (
+        _environment(assets.folder("compose"))
+        .get_template("compose.yaml.j2")
+        .render(
+            stack=stack.name,
+            image=image,
+            hostname=stack.hostname,
+            user=f"{stack.account.uid}:{stack.account.gid}",
+            uid=stack.account.uid,
+            gid=stack.account.gid,
+            groups=[gid for _, gid in stack.account.groups],
+            home=stack.account.home,
+            bind=stack.bind,
+            port=stack.port,
+            memory=stack.memory,
+            shared_memory=stack.shared_memory,
+            files=stack.files,
+            volumes=volume_names(stack.name, generation),
+            labels=labels,
+            volume_labels=volume_labels,
+        )
+    )
+
+
+def volume_names(stack: str, generation: int) -> dict[str, str]:
+    """The named volumes of a stack, by what they are for."""
+    return {
+        "home": f"{stack}_home",
+        "tmp": f"{stack}_tmp",
+        "seal": f"{stack}_seal-{generation}",
+        "authority": f"{stack}_authority",
+    }

@@ -1,0 +1,147 @@
+"""From a box's name to a connected box: project files, ssh, the engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import platformdirs
+
+from jupbox.errors import ConfigError, EngineError, EnginePermissionError
+from jupbox.host import facts as host_facts
+from jupbox.host.engine import Engine
+from jupbox.host.facts import HostFacts
+from jupbox.host.machine import LocalMachine
+from jupbox.host.ssh import SshMachine
+from jupbox.project import LOCAL, Box, Project, parse_project, shipped_definitions
+
+PROJECT_FILE = "jupbox.toml"
+LOCK_FILE = "jupbox.lock"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What jupbox takes from the process that it runs in; tests give others.
+
+    Attributes:
+        now: the clock, with a time zone.
+    """
+
+    cwd: Path = field(default_factory=Path.cwd)
+    home: Path = field(default_factory=Path.home)
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    @property
+    def user_file(self) -> Path:
+        """The user's own configuration: personal boxes, the network's CA bundle."""
+        return platformdirs.user_config_path("jupbox") / "config.toml"
+
+
+def load_project(around: Surroundings) -> Project:
+    """The project of the current folder or the nearest one above; none is fine.
+
+    Raises:
+        ConfigError: a file is there and cannot be used.
+    """
+    folders = (around.cwd, *around.cwd.parents)
+    path = next((f / PROJECT_FILE for f in folders if (f / PROJECT_FILE).is_file()), None)
+    return parse_project(
+        _read(path) if path else None,
+        source=PROJECT_FILE,
+        root=path.parent if path else None,
+        user_text=_read(around.user_file) if around.user_file.is_file() else None,
+        user_source=str(around.user_file),
+        shipped=shipped_definitions(),
+    )
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"{path} cannot be read: {error}", remedy="Mend its permissions or its encoding."
+        ) from None
+
+
+def lock_path(project: Project) -> Path:
+    """Where the lock lies: beside jupbox.toml, or in the user's data without one."""
+    folder = project.root or platformdirs.user_data_path("jupbox")
+    return folder / LOCK_FILE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """A box that we are connected to."""
+
+    project: Project
+    box: Box
+    machine: LocalMachine | SshMachine
+    facts: HostFacts
+    engine: Engine
+    around: Surroundings
+
+    @property
+    def stack(self) -> str:
+        """The compose project: one for each owner and box."""
+        return f"jupbox-{self.facts.owner}-{self.box.name}"
+
+    @property
+    def command(self) -> str:
+        """How the box is named on the command line, with a space before it; empty if needless."""
+        return f" {self.box.name if self.box.host == LOCAL else self.given}"
+
+    @property
+    def given(self) -> str:
+        """The word that names this box to `Project.box`."""
+        return self.box.name if self.box.name in self.project.boxes else self.box.host
+
+
+def machine_of(box: Box) -> LocalMachine | SshMachine:
+    """The machine of a box; no connection is made yet."""
+    return LocalMachine() if box.host == LOCAL else SshMachine(box.host)
+
+
+def connect(project: Project, box: Box, around: Surroundings) -> Site:
+    """Reach a box and its engine, with one login at most.
+
+    Raises:
+        HostError: the host cannot be reached.
+        EngineError: it has no engine, none that runs, or one that is too old.
+        EnginePermissionError: its socket is not ours to use.
+    """
+    machine = machine_of(box)
+    facts = host_facts.look(machine)
+    socket = _socket(box, facts, machine.name)
+    engine = Engine(machine.local_socket(socket), place=machine.name)
+    engine.check()
+    return Site(
+        project=project, box=box, machine=machine, facts=facts, engine=engine, around=around
+    )
+
+
+def refreshed(site: Site) -> Site:
+    """The same site with facts asked anew."""
+    return replace(site, facts=host_facts.look(site.machine))
+
+
+def _socket(box: Box, facts: HostFacts, place: str) -> str:
+    setup = f"`jupbox setup {box.host}`"
+    if facts.socket is None:
+        what = "does not run" if facts.has_engine else "is not installed"
+        verb = "starts" if facts.has_engine else "installs"
+        raise EngineError(
+            f"The Docker engine {what} on {place}.",
+            remedy=f"{setup} {verb} it, or add --setup to `jupbox up`.",
+        )
+    if not facts.socket_usable:
+        raise EnginePermissionError(
+            f"{facts.user} may not use the Docker engine on {place} ({facts.socket}).",
+            remedy=f"{setup} adds the user to the docker group (equal to root), "
+            "or ask the administrator to.",
+        )
+    return facts.socket

@@ -1,0 +1,547 @@
+"""`jupbox.toml` -> Project: defaults, names, `extends`, and what bad input gets."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from jupbox.errors import ConfigError, JupboxError, UnknownNameError
+from jupbox.project import (
+    DEFAULT_BASE,
+    LOCAL,
+    Box,
+    ImageDefinition,
+    Layer,
+    Project,
+    TlsFiles,
+    parse_project,
+)
+from jupbox.tables import memory_bytes
+from jupbox.tomltext import dotted, key_lines, quote
+
+MINIMAL = 'python = ["jupyterlab", "ipykernel"]\napt = ["git", "less"]\n'
+SHIPPED = {
+    "minimal": MINIMAL,
+    "scipy": 'extends = "minimal"\npython = ["numpy"]\n',
+}
+ROOT = Path("/team/project")
+
+
+def parse(text: str | None = None, *, user: str | None = None) -> Project:
+    return parse_project(
+        text,
+        source="jupbox.toml",
+        root=None if text is None else ROOT,
+        user_text=user,
+        user_source="/home/me/.config/jupbox/config.toml",
+        shipped=SHIPPED,
+    )
+
+
+def failure(text: str | None, *, user: str | None = None) -> JupboxError:
+    with pytest.raises(JupboxError) as caught:
+        parse(text, user=user)
+    return caught.value
+
+
+# --- boxes ------------------------------------------------------------------------------------
+
+
+def test_without_a_file_the_only_box_is_this_machine() -> None:
+    assert parse().box(None) == Box(name=LOCAL, host=LOCAL, port="auto")
+
+
+@pytest.mark.parametrize(
+    ("destination", "name"),
+    [
+        ("workbox", "workbox"),
+        ("alice@big.host", "alice-big-host"),
+        ("ssh://alice@big.host:2222", "ssh-alice-big-host-2222"),
+        ("192.0.2.7", "192-0-2-7"),
+        ("Node_7", "node_7"),
+        ("DOMAIN\\alice@host", "domain-alice-host"),
+        ("2001:db8::1", "2001-db8-1"),
+    ],
+)
+def test_without_a_file_any_ssh_destination_is_a_box(destination: str, name: str) -> None:
+    assert parse().box(destination) == Box(name=name, host=destination, port="auto")
+
+
+def test_a_long_destination_gets_a_name_of_40_characters_that_stays_apart() -> None:
+    first, second = (parse().box("x" * 60 + end).name for end in "ab")
+    assert first != second
+    assert max(len(first), len(second)) <= 40
+
+
+def test_a_host_that_only_looks_like_local_does_not_get_its_name() -> None:
+    assert parse().box("Local").name.startswith("local-")
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["-oProxyCommand=sh", "alice@-oX", "--", "a b", "a\nb", "a;b", "$(id)", "", "a'b", "x" * 300],
+)
+def test_what_ssh_could_take_for_something_else_is_no_destination(destination: str) -> None:
+    with pytest.raises(UnknownNameError):
+        parse().box(destination)
+    assert isinstance(failure(f"[boxes.w]\nhost = {quote(destination)}"), ConfigError)
+
+
+def test_a_box_of_a_file_has_documented_defaults() -> None:
+    assert parse("[boxes.workbox]").box("workbox") == Box(
+        name="workbox",
+        host="workbox",
+        image="minimal",
+        files="~/notebooks",
+        expose="tunnel",
+        port=8888,
+        names=(),
+        tls=None,
+        memory=None,
+    )
+
+
+def test_every_key_of_a_box_is_taken_over() -> None:
+    text = """
+        [boxes.workbox]
+        host = "alice@10.0.0.7"
+        image = "scipy"
+        files = "volume"
+        expose = "192.0.2.7"
+        port = "auto"
+        names = ["Notebooks.example.org", "2001:DB8::1", "notebooks.example.org"]
+        tls.cert = "tls/box.pem"
+        tls.key = "/etc/box.key"
+        memory = "1.5g"
+    """
+    box = parse(text).box("workbox")
+    assert box == Box(
+        name="workbox",
+        host="alice@10.0.0.7",
+        image="scipy",
+        files="volume",
+        expose="192.0.2.7",
+        port="auto",
+        names=("notebooks.example.org", "2001:db8::1"),
+        tls=TlsFiles(cert=ROOT / "tls/box.pem", key=Path("/etc/box.key")),
+        memory="1.5g",
+    )
+    assert box.memory_bytes == 1610612736
+
+
+def test_the_only_box_of_the_project_needs_no_name() -> None:
+    assert parse("[boxes.a]", user="[boxes.mine]").box(None).name == "a"
+    assert parse("", user="[boxes.mine]").box(None).name == "mine"
+
+
+def test_with_several_boxes_one_must_be_named() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse("[boxes.b]\n[boxes.a]").box(None)
+    assert "a, b" in caught.value.remedy
+
+
+def test_an_unknown_box_of_a_project_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse("[boxes.workbox]").box("wrokbox")
+    assert "'wrokbox'" in caught.value.message
+    assert caught.value.remedy == "Did you mean `workbox`? Boxes: local, workbox."
+
+
+def test_this_machine_is_a_box_of_every_project() -> None:
+    assert parse("[boxes.workbox]").box("local").host == LOCAL
+    assert parse("[boxes.local]\nport = 9999").box("local").port == 9999
+
+
+def test_a_personal_box_yields_to_the_project_and_starts_in_its_own_folder() -> None:
+    tls = '[boxes.{}]\ntls = {{ cert = "c.pem", key = "~/k.pem" }}\n'
+    project = parse(
+        '[boxes.w]\nhost = "team"', user='[boxes.w]\nhost = "me"\n' + tls.format("mine")
+    )
+    assert project.boxes["w"].host == "team"
+    assert project.personal == {"mine"}
+    assert project.boxes["mine"].tls == TlsFiles(
+        cert=Path("/home/me/.config/jupbox/c.pem"), key=Path("~/k.pem")
+    )
+
+
+def test_a_personal_box_may_name_an_image_of_another_project() -> None:
+    project = parse("", user='[boxes.mine]\nimage = "elsewhere"')
+    with pytest.raises(UnknownNameError):
+        project.image(project.box("mine").image)
+
+
+def test_the_network_is_the_users_own_matter() -> None:
+    assert parse(user='[network]\nca-bundle = "~/ca.pem"').network.ca_bundle == Path("~/ca.pem")
+    error = failure('[boxes.w]\n[network]\nca-bundle = "x"')
+    assert error.message.startswith("jupbox.toml:2: network belongs in your own")
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [("16g", 2**34), ("512m", 2**29), ("16GiB", 2**34), ("1 tb", 2**40), ("300000k", 307200000)],
+)
+def test_memory_is_a_docker_size(size: str, expected: int) -> None:
+    assert memory_bytes(size) == expected
+
+
+# --- images -----------------------------------------------------------------------------------
+
+
+def test_an_image_is_flattened_along_what_it_extends() -> None:
+    text = """
+        [images.datasci]
+        extends = "scipy"
+        python = ["pandas>=2", "numpy"]
+        apt = ["ffmpeg", "git"]
+        base = "debian:bookworm-slim"
+        requires-python = ">=3.11"
+        description = "ours"
+    """
+    assert parse(text).image("datasci") == ImageDefinition(
+        name="datasci",
+        python=("jupyterlab", "ipykernel", "numpy", "pandas>=2"),
+        apt=("git", "less", "ffmpeg"),
+        base="debian:bookworm-slim",
+        requires_python=">=3.11",
+        shipped=False,
+        layers=(
+            Layer(name="minimal", python=("jupyterlab", "ipykernel"), apt=("git", "less")),
+            Layer(name="scipy", python=("numpy",), apt=()),
+            Layer(name="datasci", python=("pandas>=2", "numpy"), apt=("ffmpeg", "git")),
+        ),
+    )
+
+
+def test_base_and_python_come_from_the_nearest_of_the_chain() -> None:
+    text = """
+        [images.a]
+        extends = "minimal"
+        base = "ubuntu:24.04"
+        requires-python = ">=3.12"
+        [images.b]
+        extends = "a"
+        [images.c]
+        extends = "b"
+        base = "debian:13"
+    """
+    images = parse(text).images
+    assert [images[name].base for name in ("minimal", "b", "c")] == [
+        DEFAULT_BASE,
+        "ubuntu:24.04",
+        "debian:13",
+    ]
+    assert images["c"].requires_python == ">=3.12"
+
+
+def test_a_projects_image_replaces_the_shipped_one_of_its_name() -> None:
+    minimal = parse('[images.minimal]\npython = ["jupyterlab==4.4.1"]').image("minimal")
+    assert (minimal.python, minimal.shipped) == (("jupyterlab==4.4.1",), False)
+
+
+def test_an_unknown_image_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse().image("scypi")
+    assert caught.value.remedy == "Did you mean `scipy`? Images: minimal, scipy."
+
+
+DIGEST = '[images.x]\nextends = "minimal"\npython = ["a", "b"]\napt = ["git"]\n'
+
+
+@pytest.mark.parametrize(
+    "change",
+    [("[images.x]", "[images.y]"), ('"a", "b"', '"b", "a", "b"'), ("apt", 'description="d"\napt')],
+)
+def test_the_digest_ignores_what_changes_no_content(change: tuple[str, str]) -> None:
+    (before,) = _own_digests(DIGEST)
+    assert _own_digests(DIGEST.replace(*change)) == [before]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('"a"', '"a>=1"'),
+        ('"git"', '"vim"'),
+        ('"minimal"', '"scipy"'),
+        ("apt", 'base = "debian:12"\napt'),
+        ("apt", 'requires-python = ">=3.12"\napt'),
+    ],
+)
+def test_the_digest_follows_the_content(change: tuple[str, str]) -> None:
+    assert _own_digests(DIGEST) != _own_digests(DIGEST.replace(*change))
+
+
+def test_the_digest_is_the_same_on_every_machine() -> None:
+    """A fixed value: a change of the canonical form makes every team's lock stale."""
+    assert _own_digests(DIGEST) == [
+        "df2783f7d20fffdd47f2500262579d5d1a9f79fc081198f5747c455849852af5"
+    ]
+
+
+def _own_digests(text: str) -> list[str]:
+    return [image.digest for image in parse(text).images.values() if not image.shipped]
+
+
+def test_the_digest_does_not_tell_shipped_from_own() -> None:
+    image = parse().image("minimal")
+    assert dataclasses.replace(image, shipped=False).digest == image.digest
+
+
+# --- bad input --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "remedy"),
+    [
+        (
+            '\n[images.datasci]\nextends = "minimal"\npythn = ["x"]',
+            "jupbox.toml:4: images.datasci.pythn is not a key of an image.",
+            "Did you mean `python`? "
+            "Keys: apt, base, description, extends, python, requires-python.",
+        ),
+        (
+            '[boxes]\nw.host = "h"\nw.prot = 1',
+            "jupbox.toml:3: boxes.w.prot is not a key of a box.",
+            "Did you mean `port`? Keys: expose, files, host, image, memory, names, port, tls.",
+        ),
+        (
+            "[image.x]",
+            "jupbox.toml:1: image is not a key of this file.",
+            "Did you mean `images`? Keys: boxes, images.",
+        ),
+        (
+            '[boxes.w]\ntls = { cert = "c", kye = "k" }',
+            "jupbox.toml:2: boxes.w.tls.kye is not a key of tls. (and 1 more)",
+            "Did you mean `key`? Keys: cert, key.",
+        ),
+        (
+            '[boxes.w]\nport = "88"',
+            'jupbox.toml:2: boxes.w.port must be a number from 1 to 65535, or "auto", not "88".',
+            "For example: port = 8888",
+        ),
+        ("[boxes.w]\nport = true", "jupbox.toml:2: boxes.w.port must be a number", ""),
+        ("[boxes.w]\nport = 0", "jupbox.toml:2: boxes.w.port must be a number", ""),
+        ("[boxes.w]\nport = 65536", "jupbox.toml:2: boxes.w.port must be a number", ""),
+        (
+            '[images.d]\nextends = "minimal"\npython = "numpy"',
+            'jupbox.toml:3: images.d.python must be a list of Python requirements, not "numpy".',
+            "",
+        ),
+        ("boxes = 3", "jupbox.toml:1: boxes must be a table of boxes, not 3.", ""),
+        ("[boxes]\nport = 3", "jupbox.toml:2: boxes.port must be a table, not 3.", ""),
+        ('[boxes."Work Box"]', 'jupbox.toml:1: boxes."Work Box" is not a name', "Use up to 40"),
+        (f"[images.{'x' * 41}]", "jupbox.toml:1: images.xxx", "Use up to 40"),
+        ('[boxes.w]\ntls = { cert = "x" }', "jupbox.toml:2: boxes.w.tls lacks `key`.", ""),
+        ('[boxes.w]\nmemory = "16"', "jupbox.toml:2: boxes.w.memory must be a size", ""),
+        ("[boxes.w]\nmemory = 16", "jupbox.toml:2: boxes.w.memory must be a size", ""),
+        ('[boxes.w]\nfiles = "notebooks"', "jupbox.toml:2: boxes.w.files must be an abs", ""),
+        ('[boxes.w]\nfiles = "/"', "jupbox.toml:2: boxes.w.files must be a folder", ""),
+        ('[boxes.w]\nfiles = "~/../bob"', "jupbox.toml:2: boxes.w.files must not lead", ""),
+        ('[boxes.w]\nexpose = "all"', 'jupbox.toml:2: boxes.w.expose must be "tunnel", ', ""),
+        ('[boxes.w]\nexpose = "0.0.0.0"', "jupbox.toml:2: boxes.w.expose means every", ""),
+        ('[boxes.w]\nexpose = "fe80::1%eth0"', "jupbox.toml:2: boxes.w.expose must be", ""),
+        (
+            '[boxes.w]\nnames = [\n  "ok.example",\n  "*.example",\n]',
+            "jupbox.toml:4: boxes.w.names[1] must be a host name or an address",
+            "",
+        ),
+        ('[boxes.w]\nnames = ["1.2.3"]', "jupbox.toml:2: boxes.w.names[0] must be", ""),
+        (
+            '[images.d]\npython = ["numpy"]',
+            "jupbox.toml:1: images.d holds no Jupyter server.",
+            'Add extends = "minimal", or "jupyterlab" to its python.',
+        ),
+        (
+            '[images.d]\nextends = "minmal"',
+            "jupbox.toml:2: images.d.extends names 'minmal', and no image is called that.",
+            "Did you mean `minimal`? Images: minimal, scipy.",
+        ),
+        (
+            '[images.d]\nextends = "e"\n[images.e]\nextends = "d"',
+            "jupbox.toml:4: images.e.extends leads back to itself: d -> e -> d.",
+            "",
+        ),
+        (
+            '[images.minimal]\nextends = "minimal"',
+            "jupbox.toml:2: images.minimal.extends leads back to itself: minimal -> minimal.",
+            "",
+        ),
+        (
+            "[boxes.w",
+            "jupbox.toml:1: this is not valid TOML: Expected ']' at the end",
+            "Look at that line",
+        ),
+        ("\n\nx = [\n1,\n", "jupbox.toml:4: this is not valid TOML", ""),
+        ("a = 1\na = 2", "jupbox.toml:2: this is not valid TOML", ""),
+    ],
+)
+def test_bad_input_gets_file_line_key_and_remedy(text: str, message: str, remedy: str) -> None:
+    error = failure(text)
+    assert isinstance(error, ConfigError)
+    assert error.message.startswith(message)
+    assert error.remedy.startswith(remedy)
+    assert error.remedy
+
+
+def test_a_box_with_an_unknown_image_is_an_unknown_name_with_its_line() -> None:
+    error = failure('[boxes.w]\nport = 1\nimage = "mnimal"')
+    assert isinstance(error, UnknownNameError)
+    assert error.message.startswith("jupbox.toml:3: boxes.w.image names 'mnimal'")
+    assert error.remedy == "Did you mean `minimal`? Images: minimal, scipy."
+
+
+def test_of_several_problems_the_first_in_the_file_is_told_and_the_others_counted() -> None:
+    error = failure('[boxes.w]\nport = 0\nmemory = "x"\n[boxes.v]\nprot = 1')
+    assert error.message.startswith("jupbox.toml:2: boxes.w.port")
+    assert error.message.endswith("(and 2 more)")
+
+
+def test_a_problem_in_the_users_configuration_names_that_file() -> None:
+    error = failure(None, user="[boxes.me]\nprot = 1")
+    assert error.message == (
+        "/home/me/.config/jupbox/config.toml:2: boxes.me.prot is not a key of a box."
+    )
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "-r other.txt",
+        "--index-url=x",
+        "numpy --hash=sha256:00",
+        "numpy\nscipy",
+        "./wheels/x.whl",
+        "${HOME}",
+        "numpy # x",
+        "numpy \\",
+        "",
+        "x @ file:///x",
+    ],
+)
+def test_a_requirement_cannot_be_an_option_a_path_or_a_second_line(requirement: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\npython = [{quote(requirement)}]'
+    assert failure(text).message.startswith("jupbox.toml:3: images.d.python[0] must ")
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "numpy",
+        "pandas>=2,!=2.1.0",
+        "jupyterlab[docs, extra]~=4.4",
+        "torch==2.5+cu121",
+        "x===1!2.0.post1",
+        "tomli ; python_version < '3.11' and sys_platform == \"linux\"",
+        "zope.interface (>=5)",
+    ],
+)
+def test_requirements_pass_unchanged(requirement: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\npython = [{quote(requirement)}]'
+    assert parse(text).image("d").python[-1] == requirement
+
+
+def test_a_requirement_with_credentials_is_refused_without_showing_them() -> None:
+    requirement = "x @ https://bob:hunter2@example.org/x.whl"
+    error = failure(f'[images.d]\nextends = "minimal"\npython = ["{requirement}"]')
+    assert "hunter2" not in error.message + error.remedy
+
+
+@pytest.mark.parametrize(
+    "package", ["vim-", "-y", "Vim", "vim nano", "vim/trixie", "vim=", "a\nb", "v", "vim:arm64"]
+)
+def test_an_apt_package_is_a_plain_name(package: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\napt = ["less", {quote(package)}]'
+    assert "images.d.apt[1] must be a Debian package name" in failure(text).message
+
+
+@pytest.mark.parametrize("package", ["g++", "libstdc++6", "git=1:2.47.2-0.1", "python3.13"])
+def test_apt_packages_pass_unchanged(package: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\napt = ["{package}"]'
+    assert parse(text).image("d").apt[-1] == package
+
+
+@pytest.mark.parametrize(
+    "base", ["", "debian\nRUN x", "debian slim", "-x", "Debian", "a:b:c", "$B"]
+)
+def test_a_base_is_an_image_reference(base: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\nbase = {quote(base)}'
+    assert "images.d.base must be" in failure(text).message
+
+
+@pytest.mark.parametrize(
+    "base",
+    [
+        "debian:trixie-slim",
+        "ubuntu",
+        "reg.example:5000/team/debian:12",
+        f"debian@sha256:{'0' * 64}",
+    ],
+)
+def test_bases_pass_unchanged(base: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\nbase = "{base}"'
+    assert parse(text).image("d").base == base
+
+
+@pytest.mark.parametrize("versions", ["3.11", ">=3", ">=3.11,<3.14", "==3.12.*", "~= 3.12"])
+def test_requires_python_is_a_range(versions: str) -> None:
+    text = f'[images.d]\nextends = "minimal"\nrequires-python = "{versions}"'
+    if versions == "3.11":
+        assert "requires-python must be a range" in failure(text).message
+    else:
+        assert parse(text).image("d").requires_python == versions
+
+
+# --- the lines of keys ------------------------------------------------------------------------
+
+TRICKY = '''\
+# [boxes.no]
+[images.a]
+python = [ # x = 1
+  "a]b", # ]
+  'c', """d
+x = 2""""", "f",
+]
+after = "#\\" = "
+[boxes]
+a.host = "x"
+"q.r" = { tls = { cert = "c", "k" = 1 }, names = ["a",
+  "b"] }
+[[list]]
+x = 1
+[[list]]
+x = 2
+[list.sub]
+when = 1979-05-27 07:32:00
+'''
+
+
+def test_lines_are_found_in_any_way_of_writing() -> None:
+    lines = {dotted(path): line for path, line in key_lines(TRICKY).items()}
+    assert lines == {
+        "images": 2,
+        "images.a": 2,
+        "images.a.python": 3,
+        "images.a.python[0]": 4,
+        "images.a.python[1]": 5,
+        "images.a.python[2]": 5,
+        "images.a.python[3]": 6,
+        "images.a.after": 8,
+        "boxes": 9,
+        "boxes.a": 10,
+        "boxes.a.host": 10,
+        'boxes."q.r"': 11,
+        'boxes."q.r".tls': 11,
+        'boxes."q.r".tls.cert': 11,
+        'boxes."q.r".tls.k': 11,
+        'boxes."q.r".names': 11,
+        'boxes."q.r".names[0]': 11,
+        'boxes."q.r".names[1]': 12,
+        "list": 13,
+        "list[0]": 13,
+        "list[0].x": 14,
+        "list[1]": 15,
+        "list[1].x": 16,
+        "list[1].sub": 17,
+        "list[1].sub.when": 18,
+    }
