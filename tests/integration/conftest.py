@@ -11,6 +11,7 @@ from tests.integration.boxes.fixtures import (
     laptop,
     pytest_itemcollected,
     storebox,
+    systemd12,
     workbox,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "laptop",
     "pytest_itemcollected",
     "storebox",
+    "systemd12",
     "workbox",
 ]

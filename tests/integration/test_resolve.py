@@ -7,6 +7,7 @@ import hashlib
 import io
 import os
 import ssl
+import tarfile
 import threading
 import zipfile
 from collections.abc import Callable, Iterator
@@ -43,6 +44,17 @@ def wheel(name: str, version: str, requires: tuple[str, ...] = ()) -> bytes:
     return content.getvalue()
 
 
+def sdist(name: str, version: str) -> bytes:
+    """A source distribution whose metadata uv takes without building it."""
+    metadata = f"Metadata-Version: 2.2\nName: {name}\nVersion: {version}\n".encode()
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        member = tarfile.TarInfo(f"{name}-{version}/PKG-INFO")
+        member.size = len(metadata)
+        archive.addfile(member, io.BytesIO(metadata))
+    return content.getvalue()
+
+
 def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
@@ -68,7 +80,8 @@ FILES = {
     "native-1.0-cp313-cp313-manylinux_2_28_aarch64.whl": wheel("native", "1.0", ("leaf",)),
     "native-2.0-cp313-cp313-manylinux_2_28_x86_64.whl": wheel("native", "2.0"),
     "future-1.0-cp313-cp313-manylinux_2_39_x86_64.whl": wheel("future", "1.0"),
-    "source-1.0.tar.gz": b"",
+    "future-1.0-cp313-cp313-manylinux_2_39_aarch64.whl": wheel("future", "1.0"),
+    "source-1.0.tar.gz": sdist("source", "1.0"),
 }
 
 
@@ -246,7 +259,8 @@ def test_uvs_own_configuration_of_the_project_is_honoured_but_not_its_output(
         '[pip]\noutput-file = "mine.txt"\nuniversal = true\nemit-index-url = true\n'
         'annotation-style = "line"\n'
     )
-    assert [item.name for item in resolve("demo")] == ["demo", "leaf"]
+    packages = resolve("leaf", "native==2.0; platform_machine == 'x86_64'")
+    assert [(item.name, item.marker) for item in packages] == [("leaf", None), ("native", X86)]
     assert list(config.parent.iterdir()) == [config]
 
 
@@ -306,6 +320,32 @@ def test_refused_credentials_are_told_and_not_shown(resolve: Resolve, userinfo: 
     told = f"{caught.value.message} {caught.value.remedy} {caught.value.__context__!r}"
     assert "401" in told
     assert PASSWORD not in told
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "error: Failed to fetch\n  cause: https://{} is gone",
+        "error: Failed to fetch: `https://{}`\n  Caused by: https://{}\n  Caused by: https://{}\n",
+        "  \N{MULTIPLICATION SIGN} No solution\n  ╰─▶ Because https://{} is\n      empty.\n",
+    ],
+)
+@pytest.mark.parametrize("code", [1, 2])
+@pytest.mark.parametrize(
+    "userinfo", [f"{USER}:{PASSWORD}@", f"{USER}:p@{PASSWORD}@", PASSWORD + "@"]
+)
+def test_no_credential_passes_that_uv_itself_may_print(
+    resolve: Resolve, tmp_path: Path, told: str, code: int, userinfo: str
+) -> None:
+    fake = tmp_path / "uv"
+    words = told.replace("{}", f"{userinfo}index.example/simple")
+    fake.write_text(f"#!/bin/sh\ncat >&2 <<'END'\n{words}\nEND\nexit {code}\n")
+    fake.chmod(0o755)
+    with pytest.raises(ResolveError) as caught:
+        resolve("demo", uv=fake)
+    assert "https://index.example/simple" in caught.value.message
+    assert PASSWORD not in caught.value.message
+    assert not set("╰─▶\N{MULTIPLICATION SIGN}\n") & set(caught.value.message)
 
 
 @pytest.fixture

@@ -117,6 +117,23 @@ def test_debian_12_gets_an_engine_by_sudo_and_nothing_else_of_debian_13(
     check_that_again_does_nothing(bare12, machine)
 
 
+def test_systemd_starts_the_engine_now_and_at_the_next_boot(
+    systemd12: BoxUnderTest, laptop: dict[str, str]
+) -> None:
+    machine = OverSsh(name="systemd12", env=laptop)
+
+    state = setup(machine, say=lambda sentence: None)
+
+    assert state.enabled_at_boot
+    assert runs_a_container(machine)
+    assert plan_setup(look(machine)) == ()
+    systemd12.restart()
+    wait_until(lambda: look(machine).running, "the engine after the boot")
+    systemd12.exec("systemctl", "disable", "--now", "docker.service", "docker.socket")
+    assert [step.title for step in plan_setup(look(machine))] == ["Start the Docker engine"]
+    assert setup(machine, say=lambda sentence: None).enabled_at_boot
+
+
 @pytest.mark.box
 def test_the_old_engine_of_debian_12_is_upgraded_while_it_runs(
     keyring: Keyring, laptop: dict[str, str]

@@ -410,6 +410,8 @@ def test_a_problem_in_the_users_configuration_names_that_file() -> None:
         "-r other.txt",
         "--index-url=x",
         "numpy --hash=sha256:00",
+        "numpy --pre",
+        "numpy -r",
         "numpy\nscipy",
         "./wheels/x.whl",
         "${HOME}",
@@ -441,9 +443,15 @@ def test_requirements_pass_unchanged(requirement: str) -> None:
     assert parse(text).image("d").python[-1] == requirement
 
 
-def test_a_requirement_with_credentials_is_refused_without_showing_them() -> None:
-    requirement = "x @ https://bob:hunter2@example.org/x.whl"
-    error = failure(f'[images.d]\nextends = "minimal"\npython = ["{requirement}"]')
+@pytest.mark.parametrize(
+    "line",
+    [
+        'python = ["x @ https://bob:hunter2@example.org/x.whl"]',
+        'base = "https://bob:hunter2@example.org/debian"',
+    ],
+)
+def test_an_address_with_credentials_is_refused_without_showing_them(line: str) -> None:
+    error = failure(f'[images.d]\nextends = "minimal"\n{line}')
     assert "hunter2" not in error.message + error.remedy
 
 

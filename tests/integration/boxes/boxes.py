@@ -28,6 +28,7 @@ BOXES = {
     "storebox": "BOX_IMAGE_ENGINE13",
     "bare12": "BOX_IMAGE_BARE12",
     "bare13": "BOX_IMAGE_BARE13",
+    "systemd12": "BOX_IMAGE_SYSTEMD12",
 }
 # below the kernel's own range for outgoing connections: a box keeps its port over a restart
 PORTS = range(20000, 32000)

@@ -1,6 +1,6 @@
 #!/bin/sh
 # PID 1 of a box: sshd and, where BOX_ENGINE=yes, dockerd, started again whenever it dies,
-# as systemd would.
+# as systemd would. Where BOX_INIT=systemd, systemd itself takes over.
 set -eu
 
 authorize() { # user, home
@@ -56,6 +56,10 @@ set -- -o LogLevel=VERBOSE # its "Accepted publickey" counts the logins
 # (OpenSSH 9.8 and newer; older ones do not know the option.)
 if /usr/sbin/sshd -t -o PerSourcePenalties=no 2> /dev/null; then
     set -- "$@" -o PerSourcePenalties=no
+fi
+if [ "$BOX_INIT" = systemd ]; then
+    echo "SSHD_OPTS='-E /var/log/sshd.log $*'" > /etc/default/ssh
+    exec /sbin/init
 fi
 /usr/sbin/sshd -D -E /var/log/sshd.log "$@" &
 if [ "$BOX_ENGINE" = yes ]; then

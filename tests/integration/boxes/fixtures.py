@@ -104,6 +104,12 @@ def bare13(box: GetBox) -> BoxUnderTest:
     return box("bare13")
 
 
+@pytest.fixture(scope="session")
+def systemd12(box: GetBox) -> BoxUnderTest:
+    """Debian 12 with systemd as PID 1 and no engine; ada may sudo."""
+    return box("systemd12")
+
+
 @pytest.fixture
 def laptop(tmp_path: Path, keyring: Keyring) -> Iterator[dict[str, str]]:
     """The environment of a fresh laptop: an empty HOME that reaches the boxes by ssh."""

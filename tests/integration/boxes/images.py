@@ -37,6 +37,7 @@ IMAGES = {
     "BOX_IMAGE_ENGINE13": BoxImage(suite="trixie", target="engine", ada_is_admin=False),
     "BOX_IMAGE_BARE13": BoxImage(suite="trixie", target="bare", ada_is_admin=True),
     "BOX_IMAGE_BARE12": BoxImage(suite="bookworm", target="bare", ada_is_admin=True),
+    "BOX_IMAGE_SYSTEMD12": BoxImage(suite="bookworm", target="systemd", ada_is_admin=True),
 }
 
 
