@@ -313,7 +313,7 @@ def own_certificate(site: Site) -> tuple[bytes, Secret] | None:
     if tls is None:
         return None
     try:
-        certificate, key = tls.cert.read_bytes(), tls.key.read_bytes()
+        certificate, key = tls.cert.expanduser().read_bytes(), tls.key.expanduser().read_bytes()
     except OSError as error:
         raise CertificateError(
             f"{error.filename} cannot be read: {error.strerror}",
