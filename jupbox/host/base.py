@@ -21,6 +21,8 @@ from jupbox.host.machine import LocalMachine, Machine
 from jupbox.lock import BaseLock
 
 LABEL: Final = "dev.jupbox.rootfs"
+REFERENCE_LABEL: Final = "dev.jupbox.base"
+"""What a bootstrapped base stands for."""
 _PULL_SECONDS: Final = 120
 _BOOTSTRAP_SECONDS: Final = 1200
 
@@ -142,13 +144,19 @@ def resolve(
 def _on_engine(engine: Engine, reference: str) -> Base | None:
     image = engine.image(reference)
     if image is None:
-        return None
+        made = engine.images({REFERENCE_LABEL: reference})
+        return _made(reference, made[0]) if made else None
     for digest in image.digests:
         lock = BaseLock(reference=reference, kind="registry", digest=digest.partition("@")[2])
         if engine.image(_pinned(lock)):
             return Base(lock=lock, reference=_pinned(lock))
     lock = BaseLock(reference=reference, kind="rootfs", digest=_rootfs(image))
     return Base(lock=lock, reference=reference)
+
+
+def _made(reference: str, image: Image) -> Base:
+    lock = BaseLock(reference=reference, kind="rootfs", digest=image.labels[LABEL])
+    return Base(lock=lock, reference=image.tags[0] if image.tags else image.id)
 
 
 def _rootfs(image: Image) -> str:
@@ -215,14 +223,15 @@ def _load(
 ) -> Base:
     """Make an image of a root filesystem that lies on `machine`; the file goes."""
     tag = f"jupbox-base:{suite}-{digest.removeprefix('sha256:')[:12]}"
+    labels = {LABEL: digest, REFERENCE_LABEL: reference}
     if machine.is_local:
         with _adopted(Path(path)) as context:
             write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
             engine.build(
-                context, tag=tag, labels={LABEL: digest}, secrets={}, on_line=lambda line: None
+                context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None
             )
     else:
-        change = f"LABEL {LABEL}={digest}"
+        change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
         script = 'docker import --change "$2" "$1" "$3" && rm -rf "$(dirname "$1")"'
         machine.run(["sh", "-c", script, "sh", path, change, tag], timeout=300)
     lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
