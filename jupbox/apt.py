@@ -11,6 +11,9 @@ from jupbox.lock import AptPackage
 
 _SUITES: Final = {"13": "trixie", "12": "bookworm", "11": "bullseye"}
 _KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# sources.list(5) says no; these are the words that apt takes for it
+_FALSE: Final = {"no", "false", "without", "off", "disable", "0"}
+_ROLLING: Final = {"sid", "unstable", "experimental"}
 # `Inst name [old] (version origin [arch]) …`, what `apt-get --simulate install` prints
 _INST: Final = re.compile(r"^Inst (\S+) (?:\[[^\]]*\] )?\((\S+) .*\[(\w+)\]\)")
 
@@ -33,7 +36,8 @@ def debian_suite(reference: str) -> str | None:
     if not match:
         return None
     tag = match.group(1)
-    return _SUITES.get(tag, tag)
+    # a number that is not known here, or `latest`: no suite of a mirror is called so
+    return _SUITES.get(tag, None if tag.isdigit() or tag == "latest" else tag)
 
 
 def debian_mirror(sources: str) -> Mirror | None:
@@ -56,13 +60,16 @@ def _one_line(sources: str) -> Iterator[tuple[str, str]]:
     for line in sources.splitlines():
         words = re.sub(r"\[[^\]]*\]", "", line.partition("#")[0]).split()
         if len(words) >= 4 and words[0] == "deb":
-            yield words[1], words[2]
+            if "main" in words[3:]:  # a vendor's repository for Debian ends in /debian as well
+                yield words[1], words[2]
 
 
 def _deb822(sources: str) -> Iterator[tuple[str, str]]:
     for stanza in re.split(r"\n\s*\n", sources):
         fields = dict(re.findall(r"^([A-Za-z-]+):[ \t]*(.*(?:\n[ \t]+.*)*)$", stanza, re.MULTILINE))
-        if "deb" in fields.get("Types", "").split() and fields.get("Enabled") != "no":
+        enabled = fields.get("Enabled", "yes").strip().lower() not in _FALSE
+        has_main = "main" in fields.get("Components", "").split()
+        if "deb" in fields.get("Types", "").split() and enabled and has_main:
             for uri in fields.get("URIs", "").split():
                 for suite in fields.get("Suites", "").split():
                     yield uri, suite
@@ -71,11 +78,10 @@ def _deb822(sources: str) -> Iterator[tuple[str, str]]:
 def debian_sources(mirror: Mirror, suite: str) -> str:
     """A sources.list for a Debian suite from a mirror, updates and security included."""
     option = f"[signed-by={_KEYRING}]"
-    lines = [
-        f"deb {option} {mirror.main} {suite} main",
-        f"deb {option} {mirror.main} {suite}-updates main",
-    ]
-    if mirror.security:
+    lines = [f"deb {option} {mirror.main} {suite} main"]
+    if suite not in _ROLLING:
+        lines.append(f"deb {option} {mirror.main} {suite}-updates main")
+    if mirror.security and suite not in _ROLLING:
         lines.append(f"deb {option} {mirror.security} {suite}-security main")
     return "\n".join(lines) + "\n"
 

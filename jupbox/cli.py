@@ -61,7 +61,9 @@ def _main(
     pass
 
 
-def _run(verb: Callable[..., int | None], *, debug: bool, verbose: bool = False, **given: Any) -> None:
+def _run(
+    verb: Callable[..., int | None], *, debug: bool, verbose: bool = False, **given: Any
+) -> None:
     """Call a workflow; an error becomes two lines and its exit code."""
     console = Console(verbose=verbose)
     try:
@@ -72,7 +74,9 @@ def _run(verb: Callable[..., int | None], *, debug: bool, verbose: bool = False,
         console.error(error)
         raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        console.plain("Interrupted. Whatever stood still stands; the same command goes on from here.")
+        console.plain(
+            "Interrupted. Whatever stood still stands; the same command goes on from here."
+        )
         raise typer.Exit(INTERRUPTED) from None
     raise typer.Exit(code or 0)
 
@@ -80,6 +84,7 @@ def _run(verb: Callable[..., int | None], *, debug: bool, verbose: bool = False,
 @app.command(rich_help_panel=_EVERY_DAY)
 def up(
     box: BoxName = None,
+    *,
     setup: Annotated[
         bool, typer.Option("--setup", help="Install a Docker engine first where there is none.")
     ] = False,

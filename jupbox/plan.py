@@ -47,18 +47,24 @@ class Wanted:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sealed:
-    """The newest sealed image.
+class Certificates:
+    """The certificates of the last seal: in its image, or in its volume if that was pruned.
 
     Attributes:
-        leaf_pem: its certificate.
-        authority_pem: the CA's certificate.
+        leaf_pem: the server's.
+        authority_pem: what clients trust.
     """
+
+    leaf_pem: bytes
+    authority_pem: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sealed:
+    """The newest sealed image."""
 
     environment: str
     recipe: str
-    leaf_pem: bytes
-    authority_pem: bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,13 +82,14 @@ class Observed:
     """What is there."""
 
     environment_image: bool
+    certificates: Certificates | None
     sealed: Sealed | None
     container: Running | None
 
 
 def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, ...]:
     """The steps from what is there to what is wanted; empty when there is nothing to do."""
-    certify = _why_certify(wanted, observed.sealed, now=now)
+    certify = _why_certify(wanted, observed.certificates, now=now)
     seal = _why_seal(wanted, observed.sealed)
     deploy = _why_deploy(wanted, observed.container) or (seal and "the sealed image is new")
     found: list[Step] = []
@@ -99,15 +106,15 @@ def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, .
     return tuple(found)
 
 
-def _why_certify(wanted: Wanted, sealed: Sealed | None, *, now: datetime) -> str | None:
-    if sealed is None:
+def _why_certify(wanted: Wanted, certificates: Certificates | None, *, now: datetime) -> str | None:
+    if certificates is None:
         return "there is none yet"
     if wanted.own_certificate is not None:
-        same = pki.fingerprint(sealed.leaf_pem) == wanted.own_certificate
+        same = pki.fingerprint(certificates.leaf_pem) == wanted.own_certificate
         return None if same else "tls.cert is another one"
-    if wanted.names is None or not pki.covers(sealed.authority_pem, wanted.names):
+    if wanted.names is None or not pki.covers(certificates.authority_pem, wanted.names):
         return "the box's names are others"
-    if pki.needs_renewal(sealed.leaf_pem, now=now):
+    if pki.needs_renewal(certificates.leaf_pem, now=now):
         return "a third of its life or less is left"
     return None
 

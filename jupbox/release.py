@@ -111,6 +111,26 @@ def usable_lock(site: Site, definition: ImageDefinition) -> ImageLock | None:
     return image if site.facts.architecture in image.platforms else None
 
 
+def adopted_lock(site: Site, state: State, definition: ImageDefinition) -> ImageLock | None:
+    """The lock that the running stack's image was built from, for a laptop that has none.
+
+    Without it a fresh laptop would resolve newer versions and replace a server that is well.
+    """
+    if definition.name in read_lock(site).images or state.container is None:
+        return None
+    wanted = {label.KIND: "environment", label.LOCK: state.container.labels.get(label.LOCK, "")}
+    for image in site.engine.images(wanted):
+        with site.engine.scratch(image.id) as container:
+            files = site.engine.get(container, render.LOCK_IN_IMAGE)
+        for content in files.values():
+            lock = load_lock(content.decode(), source=f"the lock on {site.machine.name}")
+            found = lock.images.get(definition.name)
+            if found and not is_stale(found, definition):
+                write_lock(site, found)
+                return found
+    return None
+
+
 def resolve_lock(
     site: Site, definition: ImageDefinition, *, stage: Stage, keep: ImageLock | None = None
 ) -> ImageLock:
@@ -229,9 +249,11 @@ def build(
     except BuildError:
         if fresh or site.project.root is not None:
             raise
-    note("The lock's versions did not install any more; its apt part was resolved anew.")
-    lock = resolve_lock(site, definition, stage=stage, keep=lock)
-    return build(site, definition, lock, fresh=True, stage=stage, note=note)
+        renewed = resolve_lock(site, definition, stage=stage, keep=lock)
+        if renewed.platforms == lock.platforms:
+            raise  # the mirror has what is locked; it failed for another reason
+    note("The mirror has other versions than the lock; its apt part was resolved anew.")
+    return build(site, definition, renewed, fresh=True, stage=stage, note=note)
 
 
 def _build(
@@ -287,6 +309,8 @@ def build_step(line: str) -> str | None:
 
 # -- certify and seal
 
+_BLOCK: Final = rb"-----BEGIN CERTIFICATE-----\n.*?-----END CERTIFICATE-----\n"
+
 
 def box_names(site: Site) -> pki.Names:
     """What the box's certificate is for."""
@@ -320,7 +344,7 @@ def own_certificate(site: Site) -> tuple[bytes, Secret] | None:
             remedy="Mend tls.cert and tls.key in jupbox.toml.",
         ) from None
     pki.check_pair(certificate_pem=certificate, key_pem=key, now=site.around.now())
-    return certificate, Secret(key)
+    return _blocks(certificate), Secret(key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -377,10 +401,14 @@ def prepare(site: Site, state: State, *, image: str, certify: bool) -> Prepared:
     )
 
 
+def _blocks(chain: bytes) -> bytes:
+    """The certificates of a file alone: no comments, each line ending as the seal's parts do."""
+    lines = b"".join(line.strip() + b"\n" for line in chain.splitlines())
+    return b"".join(re.findall(_BLOCK, lines, re.DOTALL))
+
+
 def _top(chain: bytes) -> bytes:
-    end = b"-----END CERTIFICATE-----"
-    parts = [part for part in chain.split(end) if part.strip()]
-    return parts[-1].strip() + b"\n" + end + b"\n"
+    return cast(bytes, re.findall(_BLOCK, chain, re.DOTALL)[-1])
 
 
 def _mine(site: Site, kind: str) -> dict[str, str]:
@@ -392,21 +420,11 @@ def _mine(site: Site, kind: str) -> dict[str, str]:
     }
 
 
-@dataclass(frozen=True, kw_only=True)
-class SealedRelease:
-    """A sealed image and its number."""
-
-    generation: int
-    tag: str
-    image: Image
-    files: bytes
-
-
 def seal(
     site: Site, state: State, credentials: Credentials, *, account: Account, lock: str,
     image_name: str, body: str, recipe: str,
-) -> SealedRelease:  # fmt: skip
-    """Make the next sealed image: a body and these credentials.
+) -> tuple[stacks.Release, bytes]:  # fmt: skip
+    """Make the next sealed image of a body and these credentials; it, and the seal's tar.
 
     Args:
         body: image with the notebook's user and the server's files.
@@ -433,19 +451,28 @@ def seal(
     image = stacks.seal(
         site.engine, body=body, tag=tag, files=files, credentials=credentials, labels=labels
     )
-    return SealedRelease(generation=generation, tag=tag, image=image, files=files)
+    return stacks.Release(generation=generation, image=image), files
 
 
-def build_body(
-    site: Site, *, environment: str, lock: str, account: Account, stage: Stage
-) -> tuple[str, str]:
-    """Build the body of sealed images; its tag and the recipe's digest."""
-    recipe = render.server_digest()
-    context = render.sealed_context(stack=site.stack, environment=environment, account=account)
-    tag = f"{site.stack}:body-{lock[:12]}-{recipe[:12]}"
-    labels = {**_mine(site, "body"), label.LOCK: lock, label.RECIPE: recipe}
-    _build_context(site, context, tag=tag, labels=labels, secrets={}, stage=stage)
-    return tag, recipe
+def seal_new(
+    site: Site, state: State, credentials: Credentials, *, environment: Image, lock: ImageLock,
+    account: Account, stage: Stage,
+) -> stacks.Release:  # fmt: skip
+    """Build the body on an environment image, and seal it."""
+    recipe, digest = render.server_digest(), lock.digest()
+    context = render.sealed_context(
+        stack=site.stack,
+        environment=environment.tags[0] if environment.tags else environment.id,
+        account=account,
+    )
+    body = f"{site.stack}:body-{digest[:12]}-{recipe[:12]}"
+    labels = {**_mine(site, "body"), label.LOCK: digest, label.RECIPE: recipe}
+    _build_context(site, context, tag=body, labels=labels, secrets={}, stage=stage)
+    sealed, _ = seal(
+        site, state, credentials, account=account, lock=digest, image_name=lock.name, body=body,
+        recipe=recipe,
+    )  # fmt: skip
+    return sealed
 
 
 def seal_live(site: Site, state: State, credentials: Credentials) -> None:
@@ -461,7 +488,7 @@ def seal_live(site: Site, state: State, credentials: Credentials) -> None:
         )
     labels = newest.image.labels
     body = labels.get(label.BODY, "")
-    release = seal(
+    release, files = seal(
         site,
         state,
         credentials,
@@ -473,7 +500,7 @@ def seal_live(site: Site, state: State, credentials: Credentials) -> None:
     )
     if state.seal_volume:
         stacks.write_live(
-            site.engine, image=release.image.id, volume=state.seal_volume, files=release.files
+            site.engine, image=release.image.id, volume=state.seal_volume, files=files
         )
     stacks.prune(site.engine, stacks.observe(site.engine, site.stack), keep=KEEP_RELEASES)
 
@@ -481,10 +508,12 @@ def seal_live(site: Site, state: State, credentials: Credentials) -> None:
 def renew_if_due(site: Site, state: State, console: Console) -> None:
     """Renew a certificate of which a third of its life or less is left, with no restart."""
     public = stacks.public_certificates(site.engine, state)
-    if public is None or not pki.needs_renewal(public[0], now=site.around.now()):
+    if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
         return
     if site.box.tls is not None:
-        console.note(f"tls.cert of {site.box.name} expires {pki.expires(public[0]):%Y-%m-%d}.")
+        console.note(
+            f"tls.cert of {site.box.name} expires {pki.expires(public.leaf_pem):%Y-%m-%d}."
+        )
         return
     image = state.newest.image.id if state.newest else None
     if image is None:
@@ -496,7 +525,7 @@ def renew_if_due(site: Site, state: State, console: Console) -> None:
             console.note("The box's CA is gone; `jupbox up` makes a new one.")
             return
         leaf = pki.issue_leaf(
-            authority=authority, names=pki.leaf_names(public[0]), now=site.around.now()
+            authority=authority, names=pki.leaf_names(public.leaf_pem), now=site.around.now()
         )
         renewed = replace(last, leaf_pem=leaf.certificate_pem, key_pem=leaf.key_pem)
         seal_live(site, state, renewed)
@@ -539,9 +568,10 @@ def account_of(site: Site, state: State) -> Account:
 def stack_of(site: Site, state: State) -> Stack:
     """What compose shall run, but for the seal."""
     box = site.box
-    bind = {"tunnel": ("127.0.0.1",), "public": ("",)}.get(
-        box.expose, ("127.0.0.1", box.expose)
-    )
+    bind = {"tunnel": (), "public": ("",)}.get(box.expose, (box.expose,))
+    if bind != ("",):
+        # the tunnel ends there, whatever else is published
+        bind = tuple(dict.fromkeys(("127.0.0.1", *bind)))
     return Stack(
         name=site.stack,
         hostname=box.name,
@@ -623,9 +653,7 @@ def ensure_files(site: Site, stack: Stack) -> None:
         )
 
 
-def deploy(
-    site: Site, state: State, stack: Stack, *, sealed: Image, generation: int
-) -> None:
+def deploy(site: Site, stack: Stack, *, sealed: Image, generation: int) -> None:
     """Run the stack with compose, made anew where it differs."""
     of_image = sealed.labels
     labels = {
@@ -675,11 +703,20 @@ def wait(site: Site, port: int, authority_pem: bytes, *, seconds: float = _WAIT_
     with site.machine.tunnel(port) as here:
         wait_https(
             address=("127.0.0.1", here),
-            server_name="localhost",
+            server_name=_server_name(site),
             ca_pem=authority_pem,
             deadline_seconds=seconds,
             alive=alive,
         )
+
+
+def _server_name(site: Site) -> str:
+    """A name that the server's certificate is for; one of the user's own knows no localhost."""
+    own = own_certificate(site)
+    if own is None:
+        return "localhost"
+    names = pki.leaf_names(own[0])
+    return (*names.dns, *names.ips)[0].replace("*", "jupbox")
 
 
 def _last_words(site: Site) -> str:
@@ -688,17 +725,14 @@ def _last_words(site: Site) -> str:
     return " / ".join(line.strip() for line in lines if line.strip()) or "it wrote no log"
 
 
-def observed(site: Site, state: State, lock: ImageLock) -> plan.Observed:
-    """What is there, in the plan's words."""
+def observed(site: Site, state: State, *, environment: Image | None) -> plan.Observed:
+    """What is there, in the plan's words; `environment` is the image of the wanted lock."""
     newest, container = state.newest, state.container
-    public = stacks.public_certificates(site.engine, state) if newest else None
     sealed = running = None
-    if newest and public:
+    if newest:
         sealed = plan.Sealed(
             environment=newest.image.labels.get(label.LOCK, ""),
             recipe=newest.image.labels.get(label.RECIPE, ""),
-            leaf_pem=public[0],
-            authority_pem=public[1],
         )
     if container:
         running = plan.Running(
@@ -707,8 +741,10 @@ def observed(site: Site, state: State, lock: ImageLock) -> plan.Observed:
             running=container.running,
             sealed_image_present=site.engine.image(container.image) is not None,
         )
+    looking = environment.id if environment else None
     return plan.Observed(
-        environment_image=environment_image(site, lock) is not None,
+        environment_image=environment is not None,
+        certificates=stacks.public_certificates(site.engine, state, image=looking),
         sealed=sealed,
         container=running,
     )

@@ -12,10 +12,13 @@ from typing import Final
 import jinja2
 
 from jupbox import assets
-from jupbox.lock import ImageLock, PythonPackage
+from jupbox.lock import ImageLock, Lock, PythonPackage, dump_lock
 
 Context = Mapping[str, bytes]
 """The files of a build context, by path relative to it."""
+
+LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
+"""Where an environment image keeps the lock that it was built from."""
 
 _SERVER_SUFFIXES: Final = {".py", ".cnf"}
 
@@ -76,7 +79,7 @@ def _environment(folder: Path) -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(folder),
         undefined=jinja2.StrictUndefined,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701 - no HTML is made here
+        autoescape=False,
     )
     environment.filters["yaml"] = yaml_string
     return environment
@@ -84,7 +87,9 @@ def _environment(folder: Path) -> jinja2.Environment:
 
 def yaml_string(value: str) -> str:
     """A string as a YAML scalar in a compose file: JSON is YAML, and `$` is compose's own sign."""
-    return json.dumps(value).replace("$", "$$")
+    # but for what JSON writes as a surrogate pair, which YAML has no word for
+    text = "".join(json.dumps(c)[1:-1] if c <= "\uffff" else f"\\U{ord(c):08x}" for c in value)
+    return f'"{text}"'.replace("$", "$$")
 
 
 def _one_line(value: str) -> str:
@@ -116,6 +121,7 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
     return {
         "Dockerfile": dockerfile.encode(),
         "build/apt.txt": apt.encode(),
+        "build/image.lock": dump_lock(Lock().with_image(lock)).encode(),
         "build/uv.txt": _requirement(lock.uv).encode(),
         "build/requirements.txt": "".join(map(_requirement, lock.python)).encode(),
         **_scripts("network.sh", "apt.sh", "tools.sh", "python.sh"),

@@ -12,18 +12,27 @@ from typing import Any, Final
 from jupbox import labels as label
 from jupbox import pki, plan, release, render
 from jupbox.console import Console
-from jupbox.errors import AuthError, HostError, JupboxError, NotRunningError, PasswordError, ServerError
+from jupbox.errors import (
+    AuthError,
+    HostError,
+    JupboxError,
+    NotRunningError,
+    PasswordError,
+    ServerError,
+)
 from jupbox.host import setup as engine_setup
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
-from jupbox.host.engine import Container, Engine
+from jupbox.host.engine import Container, Engine, Image
 from jupbox.host.files import redirect_file, runtime_directory
 from jupbox.host.machine import free_port
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import State
+from jupbox.lock import ImageLock
 from jupbox.password import check_password, generate_password, hash_password
 from jupbox.plan import Action
-from jupbox.project import Box, Project
+from jupbox.project import Box, ImageDefinition, Project
+from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, connect, load_project, machine_of
 
@@ -31,6 +40,7 @@ _PYTHON: Final = "/opt/env/bin/python"
 _RETRY_SECONDS: Final = (1, 2, 3, 5, 5, 10)
 _REFUSED_LOGINS: Final = 2
 _LOOK_SECONDS: Final = 2.0
+_CONTEXT: Final = "made by jupbox"
 
 
 # -- up
@@ -47,19 +57,73 @@ def up(
     if setup:
         _setup(box, console=console, yes=yes)
     with console.stage(f"Connecting to {_place(box)}"):
-        site = connect(project, box, around)
-        site.engine.check_clients()
-        state = stacks.observe(site.engine, site.stack)
-        if not site.machine.is_local:
-            site.engine.ensure_context(
-                f"jupbox-{box.name}", host=f"ssh://{box.host}", description="made by jupbox"
-            )
-    lock = release.usable_lock(site, definition)
-    fresh = lock is None
+        found = _approach(project, box, around)
+    lock = _locked(found, definition, console)
+    target = _target(found, definition, lock, console, upgrade=upgrade)
+    _prepare_host(found, target)
+    target = _build(found, definition, target, console)
+    prepared, sealed = _seal(found, target, console)
+    try:
+        _run(found, target, sealed, console)
+        authority = _wait(found, target, console)
+        _report_up(found, target, console, authority=authority, prepared=prepared)
+    finally:
+        # sealed already and shown nowhere else: not even an interruption may swallow it
+        if prepared and prepared.password:
+            _show_password(console, prepared.password, found.site.command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A connected box and its stack's state."""
+
+    site: Site
+    state: State
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What `up` is after, and what it takes.
+
+    Attributes:
+        fresh: the lock was resolved in this very run.
+        environment: the environment image, once it is there.
+    """
+
+    lock: ImageLock
+    fresh: bool
+    stack: Stack
+    environment: Image | None
+    actions: frozenset[Action]
+
+
+def _approach(project: Project, box: Box, around: Surroundings) -> Found:
+    site = connect(project, box, around)
+    site.engine.check_clients()
+    if not site.machine.is_local:
+        site.engine.ensure_context(
+            f"jupbox-{box.name}", host=f"ssh://{box.host}", description=_CONTEXT
+        )
+    return Found(site=site, state=stacks.observe(site.engine, site.stack))
+
+
+def _locked(found: Found, definition: ImageDefinition, console: Console) -> tuple[ImageLock, bool]:
+    """The lock, and whether it was resolved just now."""
+    lock = release.usable_lock(found.site, definition)
     if lock is None:
-        with console.stage(f"Locking {definition.name}") as stage:
-            lock = release.resolve_lock(site, definition, stage=stage)
-    stack = release.stack_of(site, state)
+        lock = release.adopted_lock(found.site, found.state, definition)
+    if lock is not None:
+        return lock, False
+    with console.stage(f"Locking {definition.name}") as stage:
+        return release.resolve_lock(found.site, definition, stage=stage), True
+
+
+def _target(
+    found: Found, definition: ImageDefinition, locked: tuple[ImageLock, bool], console: Console, *,
+    upgrade: bool,
+) -> Target:  # fmt: skip
+    site, (lock, fresh) = found.site, locked
+    stack = release.stack_of(site, found.state)
     own = release.own_certificate(site)
     wanted = plan.Wanted(
         environment=lock.digest(),
@@ -68,60 +132,85 @@ def up(
         own_certificate=pki.fingerprint(own[0]) if own else None,
         recipe=render.server_digest() if upgrade else None,
     )
-    observed = release.observed(site, state, lock)
-    steps = plan.steps(wanted, observed, now=around.now())
-    actions = {step.action for step in steps}
-    if Action.DEPLOY in actions or Action.START in actions:
-        release.check_port(site, state, stack.port)
-        release.ensure_files(site, stack)
-    prepared = None
-    sealed = state.newest
-    if Action.BUILD in actions:
-        with console.stage("Building the environment image") as stage:
-            lock, _ = release.build(
-                site, definition, lock, fresh=fresh, stage=stage, note=console.note
-            )
-    environment = release.environment_image(site, lock)
-    if Action.SEAL in actions:
-        looking = environment or (state.newest.image if state.newest else None)
-        assert looking is not None
-        with console.stage("Sealing it with key, certificate and password") as stage:
-            prepared = release.prepare(
-                site, state, image=looking.id, certify=Action.CERTIFY in actions
-            )
-            if Action.DEPLOY in actions and environment:
-                body, recipe = release.build_body(
-                    site, environment=environment.tags[0], lock=lock.digest(),
-                    account=stack.account, stage=stage,
-                )  # fmt: skip
-                made = release.seal(
-                    site, state, prepared.credentials, account=stack.account,
-                    lock=lock.digest(), image_name=lock.name, body=body, recipe=recipe,
-                )  # fmt: skip
-                sealed = stacks.Release(generation=made.generation, image=made.image)
-            else:
-                release.seal_live(site, state, prepared.credentials)
-    if Action.DEPLOY in actions:
-        assert sealed is not None
-        with console.stage(f"Starting the server on {_place(box)}"):
-            release.deploy(
-                site, state, stack, sealed=sealed.image, generation=sealed.generation
-            )
-    elif Action.START in actions and state.container:
-        with console.stage(f"Starting the server on {_place(box)}"):
-            site.engine.start(state.container.id)
-    state = stacks.observe(site.engine, site.stack)
-    public = stacks.public_certificates(site.engine, state)
-    assert public is not None
-    if steps:
-        with console.stage("Waiting for its answer over HTTPS"):
-            release.wait(site, stack.port, public[1])
-        stacks.prune(
-            site.engine, stacks.observe(site.engine, site.stack), keep=release.KEEP_RELEASES
+    target = Target(
+        lock=lock,
+        fresh=fresh,
+        stack=stack,
+        environment=release.environment_image(site, lock),
+        actions=frozenset({Action.BUILD}),
+    )
+    if found.state.newest is None and found.state.seal_volume and target.environment is None:
+        # all images were pruned: one is needed to look into the seal volume with
+        target = _build(found, definition, target, console)
+        wanted = replace(wanted, environment=target.lock.digest())
+    seen = release.observed(site, found.state, environment=target.environment)
+    steps = plan.steps(wanted, seen, now=site.around.now())
+    return replace(target, actions=frozenset(step.action for step in steps))
+
+
+def _prepare_host(found: Found, target: Target) -> None:
+    if target.actions & {Action.DEPLOY, Action.START}:
+        release.check_port(found.site, found.state, target.stack.port)
+        release.ensure_files(found.site, target.stack)
+
+
+def _build(found: Found, definition: ImageDefinition, target: Target, console: Console) -> Target:
+    if Action.BUILD not in target.actions:
+        return target
+    with console.stage("Building the environment image") as stage:
+        lock, image = release.build(
+            found.site, definition, target.lock, fresh=target.fresh, stage=stage,
+            note=console.note,
+        )  # fmt: skip
+    return replace(target, lock=lock, environment=image)
+
+
+def _seal(
+    found: Found, target: Target, console: Console
+) -> tuple[release.Prepared | None, stacks.Release | None]:
+    """Seal if need be; what was prepared for it, and the sealed image to run."""
+    site, state = found.site, found.state
+    if Action.SEAL not in target.actions:
+        return None, state.newest
+    looking = target.environment or (state.newest.image if state.newest else None)
+    assert looking is not None, "a plan that seals has built, or has a sealed image"
+    with console.stage("Sealing it with key, certificate and password") as stage:
+        prepared = release.prepare(
+            site, state, image=looking.id, certify=Action.CERTIFY in target.actions
         )
-    else:
-        release.wait(site, stack.port, public[1])
-    _report_up(console, site, stack.port, prepared, changed=bool(steps), authority=public[1])
+        if Action.DEPLOY not in target.actions or target.environment is None:
+            release.seal_live(site, state, prepared.credentials)
+            return prepared, stacks.observe(site.engine, site.stack).newest
+        sealed = release.seal_new(
+            site, state, prepared.credentials, environment=target.environment,
+            lock=target.lock, account=target.stack.account, stage=stage,
+        )  # fmt: skip
+    return prepared, sealed
+
+
+def _run(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
+    site, container = found.site, found.state.container
+    if Action.DEPLOY in target.actions and sealed:
+        with console.stage(f"Starting the server on {_place(site.box)}"):
+            release.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
+    elif Action.START in target.actions and container:
+        with console.stage(f"Starting the server on {_place(site.box)}"):
+            site.engine.start(container.id)
+
+
+def _wait(found: Found, target: Target, console: Console) -> bytes:
+    """Wait until the server answers over verified HTTPS; the CA that verified it."""
+    site = found.site
+    state = stacks.observe(site.engine, site.stack)
+    image = target.environment.id if target.environment else None
+    public = stacks.public_certificates(site.engine, state, image=image)
+    assert public is not None, "it has just been sealed"
+    title = "Waiting for its answer over HTTPS" if target.actions else "Checking its answer"
+    with console.stage(title):
+        release.wait(site, target.stack.port, public.authority_pem)
+    if target.actions:
+        stacks.prune(site.engine, state, keep=release.KEEP_RELEASES)
+    return public.authority_pem
 
 
 def _place(box: Box) -> str:
@@ -151,41 +240,41 @@ def _files_of(site: Site, folder: str) -> str:
 
 
 def _report_up(
-    console: Console, site: Site, port: int, prepared: release.Prepared | None, *,
-    changed: bool, authority: bytes,
+    found: Found, target: Target, console: Console, *, authority: bytes,
+    prepared: release.Prepared | None,
 ) -> None:  # fmt: skip
-    box, word = site.box, site.command
-    files = release.stack_of(site, stacks.observe(site.engine, site.stack)).files or "volume"
+    site, word = found.site, found.site.command
+    box = site.box
     console.line(
         f"JupyterLab runs on {_place(box)}."
-        if changed
+        if target.actions
         else f"Nothing to do: JupyterLab runs on {_place(box)} as it should."
     )
     tunnelled = box.expose == "tunnel" and not site.machine.is_local
-    rows = [
-        ("URL", url_of(site, port) + (" (through the tunnel of `open`)" if tunnelled else "")),
-        ("Files", _files_of(site, files)),
-        ("Open", f"jupbox open{word}"),
-    ]
-    if prepared and prepared.password:
-        rows.append(
-            ("Password", f"{prepared.password.reveal()}  (shown this once; `jupbox password{word}` sets another)")
-        )
-    console.facts(rows)
+    url = url_of(site, target.stack.port) + (" (through the tunnel of `open`)" if tunnelled else "")
+    console.facts(
+        [
+            ("URL", url),
+            ("Files", _files_of(site, target.stack.files or "volume")),
+            ("Open", f"jupbox open{word}"),
+        ]
+    )
+    nickname = pki.authority_name(box.name)
     if prepared and prepared.new_authority:
         console.note(f"The box's names changed, so its CA is new: run `jupbox trust{word}` again.")
-    elif not trust_stores.is_trusted(
-        ca_pem=authority, nickname=pki.authority_name(box.name), home=site.around.home
-    ):
+    elif not trust_stores.is_trusted(ca_pem=authority, nickname=nickname, home=site.around.home):
         console.line(f"Browsers here do not know its certificate yet: `jupbox trust{word}`.")
+
+
+def _show_password(console: Console, chosen: Secret, word: str) -> None:
+    console.facts([("Password", chosen.reveal())])
+    console.line(f"It is shown this once; `jupbox password{word}` sets another.")
 
 
 # -- setup
 
 
-def setup(
-    box_name: str | None, *, around: Surroundings, console: Console, yes: bool
-) -> None:
+def setup(box_name: str | None, *, around: Surroundings, console: Console, yes: bool) -> None:
     """Put an engine on a host that has none."""
     box = load_project(around).box(box_name)
     _setup(box, console=console, yes=yes)
@@ -208,14 +297,6 @@ def _setup(box: Box, *, console: Console, yes: bool) -> None:
 
 
 # -- what is there
-
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A connected box and its stack's state."""
-
-    site: Site
-    state: State
 
 
 def _find(box_name: str | None, *, around: Surroundings, console: Console) -> Found:
@@ -247,7 +328,7 @@ def control(engine: Engine, container: Container, *arguments: str, user: str) ->
     Raises:
         ServerError: it does not answer there.
     """
-    command = [_PYTHON, "-m", "jupbox_server.control", *arguments]
+    command = [_PYTHON, "-P", "-m", "jupbox_server.control", *arguments]
     done = engine.execute(container.id, command, user=user)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()
@@ -267,9 +348,7 @@ def _user(found: Found) -> str:
 # -- status
 
 
-def status(
-    box_name: str | None, *, around: Surroundings, console: Console, as_json: bool
-) -> int:
+def status(box_name: str | None, *, around: Surroundings, console: Console, as_json: bool) -> int:
     """Show one box, or every box of the project; 0 when all that were asked for are healthy."""
     project = load_project(around)
     names = [box_name] if box_name or len(project.boxes) < 2 else sorted(project.boxes)
@@ -332,11 +411,11 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
     }
     if public:
         report["certificate"] = {
-            "expires": _iso(pki.expires(public[0])),
-            "fingerprint": pki.fingerprint(public[0]),
-            "names": [*(names := pki.leaf_names(public[0])).dns, *names.ips],
+            "expires": _iso(pki.expires(public.leaf_pem)),
+            "fingerprint": pki.fingerprint(public.leaf_pem),
+            "names": [*(names := pki.leaf_names(public.leaf_pem)).dns, *names.ips],
             "trusted_here": trust_stores.is_trusted(
-                ca_pem=public[1],
+                ca_pem=public.authority_pem,
                 nickname=pki.authority_name(site.box.name),
                 home=site.around.home,
             ),
@@ -359,7 +438,9 @@ def _seconds(since: datetime | None, now: datetime) -> int | None:
 
 
 def _print_status(console: Console, report: dict[str, Any]) -> None:
-    where = report["box"] if report["box"] == report["host"] else f"{report['box']} ({report['host']})"
+    where = (
+        report["box"] if report["box"] == report["host"] else f"{report['box']} ({report['host']})"
+    )
     if error := report.get("error"):
         console.line(f"{where}: unknown")
         console.facts([("Problem", error["message"]), ("Remedy", error["remedy"])])
@@ -475,10 +556,10 @@ def trust(
             remedy=f"`jupbox up{found.site.command}` makes one.",
         )
     if print_only:
-        console.line(public[1].decode().strip())
+        console.line(public.authority_pem.decode().strip())
         return
     result = trust_stores.trust(
-        ca_pem=public[1],
+        ca_pem=public.authority_pem,
         nickname=pki.authority_name(found.site.box.name),
         home=around.home,
         system=True,
@@ -603,4 +684,3 @@ def lock(names: list[str], *, around: Surroundings, console: Console, on: str | 
             image = release.resolve_lock(site, definition, stage=stage)
         packages = len(image.python) + sum(len(p.apt) for p in image.platforms.values())
         console.line(f"{name}: {packages} packages locked.")
-

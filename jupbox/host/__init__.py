@@ -1,0 +1,1 @@
+"""The rooms with effects: ssh, the engine, files, the network."""

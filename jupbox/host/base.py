@@ -136,9 +136,7 @@ def resolve(
             remedy="Give the box a way to a registry, `docker load` the image there, or use "
             "a Debian base, which jupbox can make from packages.",
         )
-    return _bootstrap(
-        engine, reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say
-    )
+    return _bootstrap(engine, reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say)
 
 
 def _on_engine(engine: Engine, reference: str) -> Base | None:
@@ -166,7 +164,7 @@ def _rootfs(image: Image) -> str:
 
 
 def _pinned(lock: BaseLock) -> str:
-    name = lock.reference
+    name = lock.reference.partition("@")[0]
     head, _, tail = name.rpartition("/")
     repository = f"{head}/{tail.partition(':')[0]}" if head else tail.partition(":")[0]
     return f"{repository}@{lock.digest}"
@@ -205,7 +203,8 @@ def _bootstrap(
             reasons.append(error.message)
             continue
         digest, _, path = done.text.strip().splitlines()[-1].partition("  ")
-        return _load(engine, machine, reference, suite, f"sha256:{digest}", path)
+        tag = f"jupbox-base:{suite}-{digest[:12]}"
+        return _load(engine, machine, path, reference=reference, digest=f"sha256:{digest}", tag=tag)
     raise BaseImageError(
         f"No way to {reference}: no registry was reached, and it could not be made from packages "
         f"({'; '.join(reasons)}).",
@@ -216,20 +215,18 @@ def _bootstrap(
 def _load(
     engine: Engine,
     machine: Machine,
-    reference: str,
-    suite: str,
-    digest: str,
     path: str,
+    *,
+    reference: str,
+    digest: str,
+    tag: str,
 ) -> Base:
     """Make an image of a root filesystem that lies on `machine`; the file goes."""
-    tag = f"jupbox-base:{suite}-{digest.removeprefix('sha256:')[:12]}"
     labels = {LABEL: digest, REFERENCE_LABEL: reference}
     if machine.is_local:
         with _adopted(Path(path)) as context:
             write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
-            engine.build(
-                context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None
-            )
+            engine.build(context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None)
     else:
         change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
         script = 'docker import --change "$2" "$1" "$3" && rm -rf "$(dirname "$1")"'

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 
 MINIMUM: Final = {"engine": (26, 1), "compose": (2, 26), "buildx": (0, 13)}
 """The oldest versions that the tests can get: those of Debian 13."""
+
+# apt's words, uv's and pip's; BuildKit's own `ERROR: process "…" did not complete` says less
+_REASON: Final = re.compile(r"(?:^|\s)(?:E|error): | ERROR: (?!process )")
+_STEP_AND_TIME: Final = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
 
 _CLIENT_REMEDY: Final = (
     "Install docker-cli, docker-compose and docker-buildx here (`jupbox setup local` does it "
@@ -139,11 +144,13 @@ class Engine:
                 "`docker builder prune` drops caches only.",
             )
         lines = [line for line in said.strip().splitlines() if line.strip()]
-        last = lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
+        last = (
+            lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
+        )
         if "address already in use" in said or "port is already allocated" in said:
             return PortTakenError(
                 f"The port is taken on {self.place}: {last}",
-                remedy="Set another `port`, or \"auto\", in jupbox.toml.",
+                remedy='Set another `port`, or "auto", in jupbox.toml.',
             )
         return EngineError(
             f"The Docker engine on {self.place} failed at {what}: {last}",
@@ -170,9 +177,10 @@ class Engine:
         """
         done = self._docker("version", "--format", "{{.Server.Version}}", timeout=60)
         if done.returncode != 0:
+            where = "local" if self.place == "this machine" else self.place
             raise EngineError(
                 f"The Docker engine on {self.place} does not answer.",
-                remedy=f"`{'jupbox setup local' if self.place == 'this machine' else f'jupbox setup {self.place}'}` starts or installs it.",
+                remedy=f"`jupbox setup {where}` starts or installs it.",
             )
         version = done.stdout.decode().strip()
         if _numbers(version) < MINIMUM["engine"]:
@@ -298,10 +306,10 @@ class Engine:
             error = self.error("building", "no space left on device")
             assert isinstance(error, DiskFullError)
             return error
-        reasons = [line for line in lines if " ERROR: " in line or "E: " in line or "error:" in line]
+        reasons = [line for line in lines if _REASON.search(line)]
         words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
         return BuildError(
-            f"The image did not build on {self.place}: {words.strip()[:300]}",
+            f"The image did not build on {self.place}: {_STEP_AND_TIME.sub('', words.strip())[:300]}",
             remedy="Run it again with --verbose to see the whole log of the build.",
         )
 
@@ -318,23 +326,22 @@ class Engine:
     def published_ports(self) -> frozenset[int]:
         """Host ports of all containers, stopped ones too: they want theirs back at their start."""
         with self._guard("listing containers"):
-            found = [_container(c) for c in self.client.container.list(all=True)]
-        return frozenset(c.published[1] for c in found if c.published)
+            found = self.client.container.list(all=True)
+            return frozenset(port for c in found for _, port in _published(c))
 
     def port_owner(self, port: int, *, except_stack: str) -> str | None:
         """The running container that publishes a port, if it is not the stack's own."""
         with self._guard("listing containers"):
-            found = [_container(c) for c in self.client.container.list()]
-        return next(
-            (
-                c.name
-                for c in found
-                if c.published
-                and c.published[1] == port
-                and c.labels.get("com.docker.compose.project") != except_stack
-            ),
-            None,
-        )
+            found = self.client.container.list()
+            return next(
+                (
+                    _container(c).name
+                    for c in found
+                    if port in {one for _, one in _published(c)}
+                    and _container(c).labels.get("com.docker.compose.project") != except_stack
+                ),
+                None,
+            )
 
     @contextmanager
     def scratch(
@@ -499,12 +506,20 @@ def _image(found: Any) -> Image:
     )
 
 
-def _container(found: Any) -> Container:
+def _published(found: Any) -> list[tuple[str, int]]:
+    """The (address, port) that a container publishes; a range stands for each of its ports."""
     bindings = found.host_config.port_bindings or {}
-    published = next(
-        ((b.host_ip or "0.0.0.0", int(b.host_port)) for bs in bindings.values() for b in bs or ()),
-        None,
-    )
+    ports = []
+    for binding in (binding for each in bindings.values() for binding in each or ()):
+        # empty: the engine chose one when it started the container, and another at the next start
+        first, _, last = (binding.host_port or "").partition("-")
+        if first.isdigit():
+            numbers = range(int(first), int(last or first) + 1)
+            ports += [(binding.host_ip or "0.0.0.0", number) for number in numbers]
+    return ports
+
+
+def _container(found: Any) -> Container:
     state = found.state
     started = state.started_at if state.started_at and state.started_at.year > 1 else None
     return Container(
@@ -518,7 +533,7 @@ def _container(found: Any) -> Container:
         restarts=found.restart_count or 0,
         labels=found.config.labels or {},
         volumes={m.destination: m.name for m in found.mounts if m.type == "volume"},
-        published=published,
+        published=next(iter(_published(found)), None),
     )
 
 

@@ -24,12 +24,13 @@ mark machine; uname -m
 mark system; uname -s
 mark os; cat /etc/os-release 2>/dev/null
 mark memory; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null
-mark docker; command -v dockerd 2>/dev/null
+mark docker; PATH=$PATH:/usr/sbin:/sbin command -v dockerd 2>/dev/null
+rootless=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock
 mark socket
-for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock"
+for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "$rootless"
 do [ -S "$s" ] && printf '%s\\n' "$s" && break; done
 mark usable
-for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock"
+for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "$rootless"
 do [ -S "$s" ] && { [ -w "$s" ] && echo yes || echo no; } && break; done
 mark addresses; ip -j address 2>/dev/null
 mark bridges; for b in /sys/class/net/*/bridge; do [ -d "$b" ] && basename "${b%/bridge}"; done
@@ -99,18 +100,21 @@ def parse(text: str) -> HostFacts:
     for part in text.split(_MARK)[1:]:
         name, _, body = part.partition("\n")
         sections[name.strip()] = body.strip()
-    release = dict(
-        (key, value.strip("\"'"))
+    release = {
+        key: value.strip("\"'")
         for key, _, value in (line.partition("=") for line in sections["os"].splitlines())
-    )
+    }
     bridges = set(sections["bridges"].split())
     gids = [int(gid) for gid in sections["groups"].split()]
     names = sections["group-names"].split()
+    if len(names) != len(gids):
+        # a directory service's names may hold spaces, and then no name belongs to its number
+        names = [f"group{gid}" for gid in gids]
     return HostFacts(
         user=sections["user"],
         uid=int(sections["uid"]),
         gid=int(sections["gid"]),
-        groups=dict(zip(gids, names, strict=False)),
+        groups=dict(zip(gids, names, strict=True)),
         home=sections["home"],
         host=sections["host"],
         fqdn=sections["fqdn"] or None,
@@ -133,8 +137,8 @@ def _lasting(text: str, bridges: set[str]) -> Iterable[str]:
     for link in json.loads(text or "[]"):
         virtual = link.get("ifname") in bridges or link.get("ifname", "").startswith("veth")
         for entry in link.get("addr_info", []):
-            temporary = entry.get("temporary") or entry.get("deprecated")
-            address = ipaddress.ip_address(entry["local"])
-            if virtual or temporary or address.is_link_local or address.is_loopback:
+            if virtual or entry.get("temporary") or entry.get("deprecated") or "local" not in entry:
                 continue
-            yield entry["local"]
+            address = ipaddress.ip_address(entry["local"])
+            if not address.is_link_local and not address.is_loopback:
+                yield entry["local"]

@@ -144,9 +144,7 @@ class LocalMachine:
         yield port
 
 
-def run_here(
-    argv: Sequence[str], *, input: bytes, timeout: float, machine: str
-) -> Completed:
+def run_here(argv: Sequence[str], *, input: bytes, timeout: float, machine: str) -> Completed:
     """Run a program of this computer; `machine` is what an error calls the place.
 
     Raises:

@@ -7,6 +7,7 @@ environment.
 
 from __future__ import annotations
 
+import re
 import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,8 @@ _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 # what says where packages come from; anything else of uv's environment is about this machine
 _INDEXES: Final = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST")
+# `name=https://…`; a password in the address may hold a `=` too
+_INDEX_NAME: Final = re.compile(r"^[\w.-]+=(?=https?://)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +78,14 @@ def look(
     Raises:
         ConfigError: a CA bundle is named that is not there.
     """
-    proxies = {name: v for name in _PROXIES if (v := environ.get(name) or environ.get(name.upper()))}
+    proxies = {
+        name: v for name in _PROXIES if (v := environ.get(name) or environ.get(name.upper()))
+    }
     variables = {key: v for name, v in proxies.items() for key in (name, name.upper())}
     indexes = {k: v for k, v in environ.items() if k in _INDEXES or k.startswith("UV_INDEX_")}
     if first := indexes.get("UV_DEFAULT_INDEX") or indexes.get("UV_INDEX_URL"):
         # pip puts uv itself into the build, and knows the same thing by another name
-        indexes["PIP_INDEX_URL"] = first.rpartition("=")[2] if "=http" in first else first
+        indexes["PIP_INDEX_URL"] = _INDEX_NAME.sub("", first)
     uv_configuration = _first_file(
         Path(environ["UV_CONFIG_FILE"]) if environ.get("UV_CONFIG_FILE") else None,
         root / "uv.toml" if root else None,

@@ -126,7 +126,7 @@ class SshMachine:
             raise self._refusal(said)
 
     def _refusal(self, said: str) -> HostError:
-        """Why there is no connection: what can be looked at is looked at first, ssh's words last."""
+        """Why there is no connection: what can be looked at comes first, ssh's words last."""
         by_hand = f"Try `ssh {self.name}` until that works, then run this again."
         direct = self.settings.get("proxyjump", "none") == "none" and "proxycommand" not in (
             self.settings

@@ -16,10 +16,13 @@ from typing import Final
 from jupbox import labels as label
 from jupbox.host.engine import Container, Engine, Image, tar
 from jupbox.pki import Authority
+from jupbox.plan import Certificates
 from jupbox.render import Account, volume_names
 from jupbox.secret import Secret
 
 SEAL: Final = "/etc/jupbox/seal"
+_VOLUME: Final = "/volume"
+_SEALED_FILES: Final = {"cert.pem", "key.pem", "password.hash", "seal.json"}
 AUTHORITY_LABEL: Final = "dev.jupbox.authority"
 LEAF_LABEL: Final = "dev.jupbox.leaf"
 
@@ -123,32 +126,51 @@ def observe(engine: Engine, name: str) -> State:
     )
 
 
-def public_certificates(engine: Engine, state: State) -> tuple[bytes, bytes] | None:
-    """Leaf and CA certificate of the newest seal, from its label, else from the seal volume."""
-    if state.newest and AUTHORITY_LABEL in state.newest.image.labels:
-        labels = state.newest.image.labels
-        return base64.b64decode(labels[LEAF_LABEL]), base64.b64decode(labels[AUTHORITY_LABEL])
-    credentials = read_credentials(engine, state, image=None)
-    return (credentials.leaf_pem, credentials.authority_pem) if credentials else None
-
-
-def read_credentials(engine: Engine, state: State, *, image: str | None) -> Credentials | None:
-    """The credentials of the last seal: from its image, or from its volume if that was pruned.
+def public_certificates(
+    engine: Engine, state: State, *, image: str | None = None
+) -> Certificates | None:
+    """The certificates of the newest seal, from its labels, else from the seal volume.
 
     Args:
         engine: the box's engine.
         state: what is there of the stack.
         image: any image of the engine, to look into a volume with; None: the container's.
     """
-    files: dict[str, bytes] = {}
-    if state.newest:
-        with engine.scratch(state.newest.image.id) as container:
-            files = engine.get(container, SEAL)
-    elif state.seal_volume and (look_with := image or _any_image(state)):
-        with engine.scratch(look_with, volumes={state.seal_volume: SEAL}) as container:
-            files = engine.get(container, SEAL)
-    if not {"cert.pem", "key.pem", "password.hash"} <= files.keys():
+    if state.newest and AUTHORITY_LABEL in state.newest.image.labels:
+        labels = state.newest.image.labels
+        return Certificates(
+            leaf_pem=base64.b64decode(labels[LEAF_LABEL]),
+            authority_pem=base64.b64decode(labels[AUTHORITY_LABEL]),
+        )
+    found = read_credentials(engine, state, image=image)
+    if found is None:
         return None
+    return Certificates(leaf_pem=found.leaf_pem, authority_pem=found.authority_pem)
+
+
+def read_credentials(engine: Engine, state: State, *, image: str | None) -> Credentials | None:
+    """The credentials of the last seal: of its image or of its volume, whichever is younger.
+
+    After a live change nothing runs from the newest image, so that somebody's `image prune`
+    takes it; the volume in use then knows better than the image that is left.
+
+    Args:
+        engine: the box's engine.
+        state: what is there of the stack.
+        image: any image of the engine, to look into a volume with; None: the container's.
+    """
+    newest = state.newest.image.id if state.newest else None
+    look_with = newest or image or (state.container.image if state.container else None)
+    if look_with is None:
+        return None
+    volumes = {state.seal_volume: _VOLUME} if state.seal_volume else {}
+    with engine.scratch(look_with, volumes=volumes) as container:
+        found = [engine.get(container, SEAL)] if newest else []
+        found += [engine.get(container, _VOLUME)] if volumes else []
+    whole = [files for files in found if files.keys() >= _SEALED_FILES]
+    if not whole:
+        return None
+    files = max(whole, key=_sealed_generation)
     leaf, authority = _split_chain(files["cert.pem"])
     return Credentials(
         leaf_pem=leaf,
@@ -158,8 +180,8 @@ def read_credentials(engine: Engine, state: State, *, image: str | None) -> Cred
     )
 
 
-def _any_image(state: State) -> str | None:
-    return state.container.image if state.container else None
+def _sealed_generation(files: Mapping[str, bytes]) -> int:
+    return int(json.loads(files["seal.json"])["generation"])
 
 
 def _split_chain(pem: bytes) -> tuple[bytes, bytes]:

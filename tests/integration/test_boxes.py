@@ -57,6 +57,7 @@ def test_docker_reaches_the_box_over_ssh(workbox: BoxUnderTest, laptop: dict[str
     assert done.stdout.startswith("26."), done.stderr
 
 
+@pytest.mark.slow
 def test_inner_containers_reach_the_mirror_and_the_box_survives_everything(
     workbox: BoxUnderTest, laptop: dict[str, str]
 ) -> None:

@@ -1,0 +1,296 @@
+"""Build contexts and compose files, compared with golden files.
+
+After a wanted change of a template: `JUPBOX_UPDATE_GOLDEN=1 pytest tests/unit/test_render.py`,
+then look at the difference.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from jupbox import assets, render
+from jupbox.lock import (
+    AptPackage,
+    BaseLock,
+    ImageLock,
+    Lock,
+    PlatformLock,
+    PythonPackage,
+    dump_lock,
+    load_lock,
+)
+from jupbox.render import Account, Stack
+
+GOLDEN = Path(__file__).parent / "golden"
+HASH = "sha256:" + "ab" * 32
+INSTRUCTION = re.compile(r"^(FROM|RUN|ENV|COPY|WORKDIR|USER|EXPOSE|ENTRYPOINT|CMD)\b", re.MULTILINE)
+
+LOCK = ImageLock(
+    name="datasci",
+    definition="cd" * 32,
+    epoch=1_767_225_600,
+    uv=PythonPackage(name="uv", version="0.9.1", marker=None, hashes=(HASH,)),
+    python=(
+        PythonPackage(name="jupyterlab", version="4.5.0", marker=None, hashes=(HASH, HASH)),
+        PythonPackage(
+            name="greenlet",
+            version="3.2.4",
+            marker="platform_machine == 'x86_64'",
+            hashes=(HASH,),
+        ),
+    ),
+    platforms={
+        "amd64": PlatformLock(
+            architecture="amd64",
+            base=BaseLock(reference="debian:trixie-slim", kind="registry", digest=HASH),
+            python_version="3.13",
+            apt=(
+                AptPackage(name="git", version="1:2.47.3-0+deb13u1", architecture="amd64"),
+                AptPackage(name="python3", version="3.13.5-1", architecture="amd64"),
+            ),
+        )
+    },
+)
+ALICE = Account(name="alice", uid=1234, gid=1235, groups=(("lab", 3000), ("gpu", 44)))
+STACK = Stack(
+    name="jupbox-alice-workbox",
+    hostname="workbox",
+    account=ALICE,
+    bind=("127.0.0.1",),
+    port=8888,
+    memory=None,
+    shared_memory=8 << 30,
+    files="/home/alice/notebooks",
+)
+
+
+def assert_golden(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("JUPBOX_UPDATE_GOLDEN"):
+        path.write_text(text, encoding="utf-8")
+    assert text == path.read_text(encoding="utf-8")
+
+
+def environment_context() -> render.Context:
+    return render.environment_context(LOCK, architecture="amd64", base=f"debian@{HASH}")
+
+
+def compose(stack: Stack = STACK, *, labels: Mapping[str, str] | None = None) -> str:
+    return render.compose_text(
+        stack,
+        image=f"{stack.name}:seal-7",
+        generation=7,
+        labels={"dev.jupbox.kind": "server", "dev.jupbox.who": "alice@laptop"}
+        if labels is None
+        else labels,
+        volume_labels={"dev.jupbox.kind": "volume"},
+    )
+
+
+# --- environment image ------------------------------------------------------------------------
+
+
+def test_the_environment_dockerfile() -> None:
+    assert_golden("Dockerfile", environment_context()["Dockerfile"].decode())
+
+
+def test_apt_packages_come_with_their_exact_versions() -> None:
+    expected = b"git=1:2.47.3-0+deb13u1\npython3=3.13.5-1\n"
+    assert environment_context()["build/apt.txt"] == expected
+
+
+def test_requirements_name_versions_markers_and_all_hashes() -> None:
+    assert_golden("requirements.txt", environment_context()["build/requirements.txt"].decode())
+
+
+def test_the_installer_is_locked_too() -> None:
+    expected = f"uv==0.9.1 \\\n    --hash={HASH}\n"
+    assert environment_context()["build/uv.txt"].decode() == expected
+
+
+def test_the_context_holds_every_script_that_the_dockerfile_runs() -> None:
+    context = environment_context()
+    run = set(re.findall(r"sh /(build/\S+\.sh)", context["Dockerfile"].decode()))
+    assert run
+    assert run < context.keys()
+    assert "build/network.sh" in context
+
+
+def test_the_lock_in_the_image_is_the_locks_own_text() -> None:
+    text = environment_context()["build/image.lock"].decode()
+    assert text == dump_lock(Lock(images={"datasci": LOCK}))
+    assert load_lock(text, source="image.lock").images["datasci"].digest() == LOCK.digest()
+
+
+def test_the_environment_holds_nothing_of_jupbox_itself() -> None:
+    assert not [name for name in environment_context() if name.startswith("server/")]
+
+
+def test_equal_locks_give_equal_contexts() -> None:
+    assert environment_context() == environment_context()
+
+
+def test_an_architecture_that_the_lock_has_not_is_refused() -> None:
+    with pytest.raises(KeyError):
+        render.environment_context(LOCK, architecture="arm64", base="debian")
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r", "\r\n"])
+def test_a_line_break_in_a_name_or_a_base_adds_no_instruction(newline: str) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        render.environment_context(LOCK, architecture="amd64", base=f"debian{newline}RUN evil")
+    with pytest.raises(ValueError, match="line break"):
+        render.environment_context(
+            replace(LOCK, name=f"a{newline}RUN evil"), architecture="amd64", base="debian"
+        )
+
+
+# --- sealed image -----------------------------------------------------------------------------
+
+
+def sealed_context(account: Account = ALICE) -> render.Context:
+    return render.sealed_context(
+        stack="jupbox-alice-workbox", environment="jupbox-env:datasci-0123", account=account
+    )
+
+
+def test_the_sealed_dockerfile() -> None:
+    assert_golden("sealed.Dockerfile", sealed_context()["Dockerfile"].decode())
+
+
+def test_the_users_groups_go_in_as_a_file() -> None:
+    assert sealed_context()["build/groups.txt"] == b"lab:3000\ngpu:44\n"
+
+
+def test_the_server_goes_in_as_it_stands_and_without_caches() -> None:
+    found = {name.removeprefix("server/") for name in sealed_context() if name.startswith("server")}
+    folder = assets.folder("images") / "server"
+    source = {
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in {".py", ".cnf"}
+    }
+    assert found == source
+    assert "jupbox_server/__main__.py" in found
+    assert "openssl.cnf" in found
+
+
+def test_a_line_break_in_an_account_adds_no_instruction() -> None:
+    for account in (
+        replace(ALICE, name="alice\nRUN evil"),
+        replace(ALICE, groups=(("lab\nroot", 3000),)),
+    ):
+        with pytest.raises(ValueError, match="line break"):
+            sealed_context(account)
+
+
+def test_the_servers_digest_is_over_names_and_contents(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = render.server_digest()
+    assert before == render.server_digest()
+    files = dict(render.server_files())
+    monkeypatch.setattr(render, "server_files", lambda: {**files, "server/new.py": b""})
+    assert render.server_digest() != before
+
+
+# --- compose ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "stack"),
+    [
+        ("tunnel", STACK),
+        ("public", replace(STACK, bind=("",), port=8890)),
+        ("address", replace(STACK, bind=("127.0.0.1", "192.0.2.7", "2001:db8::7"))),
+        ("memory", replace(STACK, memory=16 << 30)),
+        ("no-groups", replace(STACK, account=replace(ALICE, groups=()))),
+        ("volume", replace(STACK, files=None)),
+    ],
+)
+def test_the_compose_file(name: str, stack: Stack) -> None:
+    assert_golden(f"compose.{name}.yaml", compose(stack))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["a $HOME ${USER}", 'quo"te', "it's", "back\\slash", "co: lon # no", "- dash", "{{ x }}", "%y"],
+)
+def test_a_value_comes_back_from_a_compose_scalar(value: str) -> None:
+    scalar = render.yaml_string(value)
+    assert json.loads(scalar.replace("$$", "$")) == value
+
+
+def test_no_dollar_is_left_to_compose_alone() -> None:
+    text = compose(replace(STACK, files="/data/$(id)/${HOME}/$x"), labels={"$k": "$v"})
+    assert not re.search(r"(?<!\$)(\$\$)*\$(?!\$)", text)
+
+
+def test_a_value_never_takes_more_than_its_own_line() -> None:
+    value = "x\n  privileged: true\r\n\u2028\u0085end"
+    usual = compose(labels={"key": "value"})
+    places = [
+        compose(labels={"key": value}),
+        compose(labels={value: "value"}),
+        compose(replace(STACK, name=value), labels={"key": "value"}),
+        compose(replace(STACK, hostname=value), labels={"key": "value"}),
+        compose(replace(STACK, files=value), labels={"key": "value"}),
+        compose(replace(STACK, bind=(value,)), labels={"key": "value"}),
+        compose(replace(STACK, account=replace(ALICE, name=value)), labels={"key": "value"}),
+    ]
+    for odd in places:
+        assert len(odd.splitlines()) == len(usual.splitlines())
+        assert "\n  privileged" not in odd
+
+
+def test_a_character_beyond_the_first_plane_is_one_escape_of_yaml() -> None:
+    assert render.yaml_string("~/📓") == r'"~/\U0001f4d3"'
+
+
+def test_a_compose_file_is_ascii_whatever_is_in_it() -> None:
+    assert compose(replace(STACK, files="/home/jürgen/📓 daten")).isascii()
+
+
+def test_no_volume_of_an_older_seal_shadows_a_newer_image() -> None:
+    first, second = (render.volume_names("s", number)["seal"] for number in (1, 2))
+    assert first != second
+
+
+def test_the_authority_is_in_no_container() -> None:
+    assert render.volume_names(STACK.name, 7)["authority"] not in compose()
+
+
+# --- digest -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        replace(STACK, port=8889),
+        replace(STACK, bind=("",)),
+        replace(STACK, memory=1 << 30),
+        replace(STACK, files=None),
+        replace(STACK, account=replace(ALICE, uid=1)),
+        replace(STACK, hostname="other"),
+    ],
+)
+def test_another_value_is_another_configuration(changed: Stack) -> None:
+    assert changed.digest() != STACK.digest()
+
+
+def test_what_a_host_says_of_its_memory_is_no_change_of_configuration() -> None:
+    assert replace(STACK, shared_memory=1).digest() == STACK.digest()
+
+
+def test_an_account_read_from_a_label_is_the_same_configuration() -> None:
+    same = replace(STACK, account=replace(ALICE, groups=tuple(tuple(g) for g in ALICE.groups)))  # type: ignore[misc]
+    assert same.digest() == STACK.digest()
+
+
+def test_every_instruction_of_a_dockerfile_is_the_templates_own() -> None:
+    rendered = environment_context()["Dockerfile"].decode()
+    template = (assets.folder("images") / "Dockerfile.j2").read_text()
+    assert INSTRUCTION.findall(rendered) == INSTRUCTION.findall(template)
