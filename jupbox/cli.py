@@ -12,7 +12,6 @@ import typer
 from jupbox.console import Console
 from jupbox.errors import JupboxError
 from jupbox.secret import Secret
-from jupbox.site import Surroundings
 
 INTERRUPTED = 130
 
@@ -65,6 +64,8 @@ def _run(
     verb: Callable[..., int | None], *, debug: bool, verbose: bool = False, **given: Any
 ) -> None:
     """Call a workflow; an error becomes two lines and its exit code."""
+    from jupbox.site import Surroundings  # noqa: PLC0415
+
     console = Console(verbose=verbose)
     try:
         code = verb(around=Surroundings(), console=console, **given)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import signal
+import subprocess
 import time
 import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Final
 
 from jupbox import labels as label
@@ -15,6 +21,7 @@ from jupbox.console import Console
 from jupbox.errors import (
     AuthError,
     HostError,
+    HostKeyError,
     JupboxError,
     NotRunningError,
     PasswordError,
@@ -39,7 +46,6 @@ from jupbox.site import Site, Surroundings, connect, load_project, machine_of
 _PYTHON: Final = "/opt/env/bin/python"
 _RETRY_SECONDS: Final = (1, 2, 3, 5, 5, 10)
 _REFUSED_LOGINS: Final = 2
-_LOOK_SECONDS: Final = 2.0
 _CONTEXT: Final = "made by jupbox"
 
 
@@ -591,82 +597,101 @@ def open_box(
         else:
             console.line(url_of(site, port))
         return
-    local = free_port(port)
-    first = True
-    refused = 0
-    while refused < _REFUSED_LOGINS:
+    machine, local = site.machine, free_port(port)
+    with suppress(KeyboardInterrupt), _ended_like_ctrl_c():
+        with _forwarded(machine, port, local) as forward, ExitStack() as pages:
+            if browser or print_url:
+                page = _log_in(found, container, forward.url, console=console, print_url=print_url)
+                if page:
+                    pages.callback(page.unlink, missing_ok=True)
+            console.plain(f"{forward.url} leads to {site.box.host} until Ctrl-C.")
+            forward.session.wait()
+        while True:
+            console.note(f"The connection to {site.box.host} was lost. Connecting again ...")
+            with ExitStack() as opened:
+                forward = _forwarded_again(opened, machine, port, local)
+                console.plain(f"Connected again: {forward.url}")
+                forward.session.wait()
+    console.plain(f"Closed; the server on {site.box.host} runs on.")
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Have `kill` and a closed terminal end this in order: the forward would outlive us."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Forward:
+    """A port of this machine that leads to the box's server.
+
+    Attributes:
+        session: ends when the connection does.
+    """
+
+    url: str
+    session: subprocess.Popen[bytes]
+
+
+@contextmanager
+def _forwarded(machine: SshMachine, port: int, local: int) -> Iterator[_Forward]:
+    with machine.tunnel(port, local_port=local) as here:
+        session = machine.hold()
         try:
-            _forward(found, port, local, first=first, browser=browser, print_url=print_url,
-                     console=console)  # fmt: skip
-            refused = 0
-            console.note(f"The connection to {site.box.host} was lost.")
+            yield _Forward(url=f"https://localhost:{here}/lab", session=session)
+        finally:
+            session.terminate()
+            session.wait()
+
+
+def _forwarded_again(opened: ExitStack, machine: SshMachine, port: int, local: int) -> _Forward:
+    """Forward as soon as the host answers again; `opened` ends it.
+
+    Raises:
+        AuthError: it refused two logins; a host that boots may refuse one.
+        HostKeyError: another host answers.
+    """
+    refused = 0
+    pauses = itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1]))
+    while True:
+        try:
+            return opened.enter_context(_forwarded(machine, port, local))
+        except HostKeyError:
+            raise
         except AuthError:
             refused += 1
-            if first or refused >= _REFUSED_LOGINS:
+            if refused == _REFUSED_LOGINS:
                 raise
         except HostError:
-            if first:
-                raise
-        first = False
-        _reconnect(site.machine, console)
-
-
-def _forward(
-    found: Found, port: int, local: int, *, first: bool, browser: bool, print_url: bool,
-    console: Console,
-) -> None:  # fmt: skip
-    """Forward until the connection drops."""
-    machine = found.site.machine
-    assert isinstance(machine, SshMachine)
-    url = f"https://localhost:{local}/lab"
-    with machine.tunnel(port, local_port=local):
-        holding = machine.hold()
-        try:
-            if first and (browser or print_url):
-                container = _container(found, running=True)
-                _log_in(found, container, url, console=console, print_url=print_url)
-            console.plain(
-                f"{url} leads to {found.site.box.host} until Ctrl-C."
-                if first
-                else f"Connected again: {url}"
-            )
-            while holding.poll() is None:
-                time.sleep(_LOOK_SECONDS / 4)
-        finally:
-            holding.terminate()
-            holding.wait()
+            pass  # it is still away
+        time.sleep(next(pauses))
 
 
 def _log_in(
     found: Found, container: Container, url: str, *, console: Console, print_url: bool
-) -> None:
+) -> Path | None:
+    """Print the link of a control login, or send the browser there by a page, which is returned."""
     path = control(found.site.engine, container, "login", user=_user(found))["path"]
     link = url.removesuffix("/lab") + str(path)
     if print_url:
         console.line(link)
         console.plain("The link logs in once, within a minute.")
-        return
+        return None
     page = redirect_file(runtime_directory(), link)
-    if not webbrowser.open(page.as_uri()):
-        console.note("No browser was found here; this link logs in once, within a minute:")
-        console.line(link)
-        page.unlink(missing_ok=True)
-
-
-def _reconnect(machine: SshMachine, console: Console) -> None:
-    """Try until the host answers again; a refused login is the caller's to count."""
-    console.plain("Connecting again ...")
-    attempt = 0
-    while True:
-        try:
-            machine.connect()
-        except AuthError:
-            raise
-        except HostError:
-            time.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
-            attempt += 1
-        else:
-            return
+    if webbrowser.open(page.as_uri()):
+        return page
+    page.unlink(missing_ok=True)
+    console.note("No browser was found here; this link logs in once, within a minute:")
+    console.line(link)
+    return None
 
 
 # -- lock

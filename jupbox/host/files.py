@@ -8,6 +8,7 @@ import html
 import os
 import secrets
 import stat
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,9 @@ from jupbox.errors import FilesError
 # ssh appends 17 characters to a control path while it binds it, and 90 characters were the most
 # that passed; this leaves 40 for the file names in the directory.
 _RUNTIME_PATH_MAX: Final = 50
+
+# as long as the codes in them are good
+_REDIRECT_SECONDS: Final = 60
 
 _REDIRECT: Final = """\
 <!DOCTYPE html>
@@ -83,6 +87,8 @@ def runtime_directory(
 def redirect_file(directory: Path, url: str) -> Path:
     """Write a page that sends a browser on, so that a one-time code stands in no process list.
 
+    Those that nobody removed go with it, a minute later, when their codes are dead.
+
     Args:
         directory: where, as `runtime_directory` gives it.
         url: where the page leads.
@@ -93,6 +99,10 @@ def redirect_file(directory: Path, url: str) -> Path:
     Raises:
         FilesError: it cannot be written.
     """
+    for old in directory.glob("open-*.html"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > _REDIRECT_SECONDS:
+                old.unlink()
     path = directory / f"open-{secrets.token_hex(8)}.html"
     page = _REDIRECT.format(url=html.escape(url, quote=True))
     write_atomic(path, page.encode(), mode=0o600)
