@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import traceback
 from collections.abc import Callable
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
@@ -11,7 +13,6 @@ import typer
 
 from jupbox.console import Console
 from jupbox.errors import JupboxError
-from jupbox.secret import Secret
 
 INTERRUPTED = 130
 
@@ -67,19 +68,39 @@ def _run(
     from jupbox.site import Surroundings  # noqa: PLC0415
 
     console = Console(verbose=verbose)
+    _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
     try:
         code = verb(around=Surroundings(), console=console, **given)
-    except JupboxError as error:
-        if debug:
-            raise
-        console.error(error)
-        raise typer.Exit(error.exit_code) from None
     except KeyboardInterrupt:
-        console.plain(
-            "Interrupted. Whatever stood still stands; the same command goes on from here."
-        )
+        console.interrupted()
         raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        raise  # `jupbox status | head`: nobody reads on
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        known = error if isinstance(error, JupboxError) else _unexpected(error)
+        console.error(known)
+        raise typer.Exit(known.exit_code) from None
     raise typer.Exit(code or 0)
+
+
+def _end_like_ctrl_c(*signals: signal.Signals) -> None:
+    """Let a closed terminal or a `kill` leave no temporary file behind: some hold credentials."""
+    for number in signals:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, signal.default_int_handler)
+
+
+def _unexpected(error: Exception) -> JupboxError:
+    """Two lines for what nobody foresaw; without its own words, which may hold a secret."""
+    what = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        what = f"{error.strerror}{f': {error.filename}' if error.filename else ''}"
+    return JupboxError(
+        f"jupbox stumbled over something that it does not know: {what}.",
+        remedy="Run it again with --debug, and please report what that shows.",
+    )
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
@@ -186,8 +207,7 @@ def password(
     """
     from jupbox import workflows  # noqa: PLC0415
 
-    text = Secret(sys.stdin.readline().rstrip("\r\n")) if stdin else None
-    _run(workflows.password, box_name=box, text=text, generate=generate, debug=debug)
+    _run(workflows.password, box_name=box, stdin=stdin, generate=generate, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)

@@ -9,6 +9,7 @@ import getpass
 import json
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ from rich.console import Console as Rich
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from jupbox.errors import ConfirmationError, JupboxError
+from jupbox.errors import ConfirmationError, JupboxError, PasswordError
 from jupbox.secret import Secret
 
 
@@ -51,6 +52,9 @@ class Console:
 
     def __init__(self, *, verbose: bool = False) -> None:
         self.verbose = verbose
+        self.standing = "What was finished stays; the same command goes on from there."
+        """What a user whose Ctrl-C ends the command must know; a workflow says it better."""
+        self._unfinished = ""
         self._out = Rich(highlight=False, soft_wrap=True)
         self._err = Rich(stderr=True, highlight=False, soft_wrap=True)
 
@@ -86,10 +90,17 @@ class Console:
         self._err.print(Text(f"{self._marks[1]} {_one_line(error.message)}", style="bold red"))
         self._err.print(Text(f"  {_one_line(error.remedy)}"))
 
+    def interrupted(self) -> None:
+        """One line that says what Ctrl-C ended, and one that says what stands."""
+        during = f' during "{self._unfinished}"' if self._unfinished else ""
+        self._err.print(Text(f"{self._marks[1]} Interrupted{during}.", style="bold red"))
+        self._err.print(Text(f"  {self.standing}"))
+
     @contextmanager
     def stage(self, title: str) -> Iterator[Stage]:
         """Show a stage while it runs, and how long it took."""
         begun = time.monotonic()
+        self._unfinished = title
         if self._err.is_terminal and not self.verbose:
             columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
             with Progress(*columns, console=self._err, transient=True) as progress:
@@ -97,6 +108,7 @@ class Console:
         else:
             self.plain(f"{title} ...")
             yield Stage(self, title, None)
+        self._unfinished = ""
         took = f"{time.monotonic() - begun:.1f} s"
         self._err.print(
             Text.assemble((self._marks[0], "green"), f" {title} ", (f"({took})", "dim"))
@@ -111,14 +123,38 @@ class Console:
         if yes:
             return
         if not sys.stdin.isatty():
-            raise ConfirmationError(question, remedy="Nobody is there to answer; add --yes.")
+            raise ConfirmationError(
+                f"Nobody is there to answer: {question}", remedy="Nothing was changed; add --yes."
+            )
         self._err.print(Text(f"{question} [y/N] "), end="")
         if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-            raise ConfirmationError("Nothing was changed.", remedy="Answer y, or add --yes.")
+            raise ConfirmationError(
+                f"Not confirmed: {question}", remedy="Nothing was changed; answer y, or add --yes."
+            )
+
+    def read_secret(self) -> Secret:
+        """The first line of standard input."""
+        line = sys.stdin.buffer.readline().rstrip(b"\r\n")
+        return Secret(line.decode(errors="surrogateescape"))
 
     def ask_secret(self, prompt: str) -> Secret:
-        """Ask for a secret without echo."""
-        return Secret(getpass.getpass(prompt))
+        """Ask for a secret without echo.
+
+        Raises:
+            PasswordError: there is no terminal, or the question was left unanswered.
+        """
+        remedy = "Nothing was changed; use --stdin or --generate."
+        try:
+            with warnings.catch_warnings():
+                # without a terminal getpass warns, and would echo what is typed
+                warnings.simplefilter("error", getpass.GetPassWarning)
+                return Secret(getpass.getpass(prompt))
+        except getpass.GetPassWarning:
+            raise PasswordError(
+                "There is no terminal to ask for the password on.", remedy=remedy
+            ) from None
+        except EOFError:
+            raise PasswordError("No password was entered.", remedy=remedy) from None
 
 
 def _one_line(text: str) -> str:

@@ -7,6 +7,7 @@ import platform
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -82,13 +83,21 @@ def read_lock(site: Site) -> Lock:
     path = lock_path(site.project)
     if not path.is_file():
         return Lock()
-    return load_lock(path.read_text(encoding="utf-8"), source=path.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockError(
+            f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}.",
+            remedy="Mend its permissions, or get it anew from the team's repository.",
+        ) from None
+    return load_lock(text, source=path.name)
 
 
 def write_lock(site: Site, image: ImageLock) -> None:
     """Put an image's part into the project's lock."""
     path = lock_path(site.project)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(OSError):  # `write_atomic` says what is wrong with the folder
+        path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, dump_lock(read_lock(site).with_image(image)).encode(), mode=0o644)
 
 
@@ -592,8 +601,10 @@ def _port(site: Site, state: State) -> int:
     """The configured port; with `auto` the stack's own, else the next free one."""
     if site.box.port != "auto":
         return int(site.box.port)
-    if state.container and state.container.published:
-        return state.container.published[1]
+    mine = state.container
+    # one that never started holds a port that somebody else had
+    if mine and mine.published and mine.started:
+        return mine.published[1]
     taken = site.facts.listening | site.engine.published_ports()
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
@@ -610,25 +621,52 @@ def check_port(site: Site, state: State, port: int) -> None:
     owner = site.engine.port_owner(port, except_stack=site.stack)
     if owner is None and port not in site.facts.listening:
         return
-    by = f"container {owner}" if owner else _process_on(site, port)
-    raise PortTakenError(
+    raise _taken(site, port, f"container {owner}" if owner else _process_on(site, port))
+
+
+def _taken(site: Site, port: int, by: str) -> PortTakenError:
+    instead = "" if site.box.port == "auto" else ', or "auto",'
+    return PortTakenError(
         f"Port {port} on {site.machine.name} is taken by {by}.",
-        remedy='Set another `port`, or "auto", for the box in jupbox.toml, or stop what holds it.',
+        remedy=f"Stop that, or set another `port`{instead} for the box in jupbox.toml.",
     )
 
 
 def _process_on(site: Site, port: int) -> str:
     done = site.machine.run(["ss", "-Hltnp", f"sport = :{port}"], check=False)
     match = re.search(r'users:\(\("([^"]+)",pid=(\d+)', done.text)
-    return f"process {match[1]} (pid {match[2]})" if match else "another program"
+    return f"process {match[1]} (pid {match[2]})" if match else "another user's program"
 
 
-# Exit codes: 51 cannot be made, 52 cannot be written. `--from` touches nothing but root's own.
-_FILES_SCRIPT: Final = """
+# Exit codes: 51 cannot be made, 52 cannot be written, 53 not by the notebook's user either.
+_CHECK_FILES: Final = """
+folder=$1
+while [ ! -e "$folder" ]; do folder=$(dirname -- "$folder"); done
+[ -d "$folder" ] && [ -w "$folder" ] && [ -x "$folder" ] && exit 0
+[ "$folder" = "$1" ] && exit 52 || exit 51
+"""
+# `--from` touches nothing but root's own
+_MAKE_FILES: Final = """
 mkdir -p -- "$1" 2>/dev/null || exit 51
 [ -d "$1" ] && [ -w "$1" ] || exit 52
-if [ "$(id -u)" = 0 ]; then chown -R --from=0:0 -- "$2:$3" "$1" || exit 53; fi
+[ "$(id -u)" = 0 ] || exit 0
+chown -R --from=0:0 -- "$2:$3" "$1" || exit 53
+find "$1" -maxdepth 0 \\( -uid "$2" -o -gid "$3" -perm -020 -o -perm -002 \\) | grep -q . || exit 53
 """
+_NOT_FILES: Final = {
+    51: "cannot be made by {user}",
+    52: "cannot be written by {user}",
+    53: "belongs to somebody else than the notebook's user (uid {uid})",
+}
+
+
+def check_files(site: Site, stack: Stack) -> None:
+    """Look whether `ensure_files` can do it, and change nothing.
+
+    Raises:
+        FilesError: it cannot.
+    """
+    _in_files(site, stack, _CHECK_FILES)
 
 
 def ensure_files(site: Site, stack: Stack) -> None:
@@ -637,19 +675,24 @@ def ensure_files(site: Site, stack: Stack) -> None:
     Raises:
         FilesError: it cannot be made or written.
     """
+    _in_files(site, stack, _MAKE_FILES)
+
+
+def _in_files(site: Site, stack: Stack, script: str) -> None:
     if stack.files is None:
         return
     account = stack.account
     done = site.machine.run(
         ["sh", "-s", "--", stack.files, str(account.uid), str(account.gid)],
-        input=_FILES_SCRIPT.encode(),
+        input=script.encode(),
         check=False,
     )
     if done.returncode != 0:
-        problem = "be made" if done.returncode == 51 else "be written"
+        problem = _NOT_FILES.get(done.returncode, _NOT_FILES[52])
         raise FilesError(
-            f"{stack.files} on {site.machine.name} cannot {problem} by {site.facts.user}.",
-            remedy="Mend its permissions there, or set another `files` in jupbox.toml.",
+            f"The folder {stack.files} on {site.machine.name} "
+            f"{problem.format(user=site.facts.user, uid=account.uid)}.",
+            remedy="Mend its owner or permissions there, or set another `files` in jupbox.toml.",
         )
 
 
@@ -682,7 +725,13 @@ def deploy(site: Site, stack: Stack, *, sealed: Image, generation: int) -> None:
     with tempfile.TemporaryDirectory(prefix="jupbox-compose-") as folder:
         path = Path(folder) / "compose.yaml"
         path.write_text(text)
-        site.engine.compose_up(path, project=stack.name)
+        try:
+            site.engine.compose_up(path, project=stack.name)
+        except PortTakenError:
+            # somebody was quicker, since `check_port` looked
+            owner = site.engine.port_owner(stack.port, except_stack=site.stack)
+            by = f"container {owner}" if owner else _process_on(site, stack.port)
+            raise _taken(site, stack.port, by) from None
 
 
 def wait(site: Site, port: int, authority_pem: bytes, *, seconds: float = _WAIT_SECONDS) -> None:

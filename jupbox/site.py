@@ -92,13 +92,14 @@ class Site:
 
     @property
     def command(self) -> str:
-        """How the box is named on the command line, with a space before it; empty if needless."""
-        return f" {self.box.name if self.box.host == LOCAL else self.given}"
+        """How the box is named on the command line, with a space before it."""
+        return f" {_word(self.project, self.box)}"
 
-    @property
-    def given(self) -> str:
-        """The word that names this box to `Project.box`."""
-        return self.box.name if self.box.name in self.project.boxes else self.box.host
+
+def _word(project: Project, box: Box) -> str:
+    """The word that names a box to `Project.box`."""
+    named = box.name in project.boxes or box.host == LOCAL
+    return box.name if named else box.host
 
 
 def machine_of(box: Box) -> LocalMachine | SshMachine:
@@ -116,8 +117,9 @@ def connect(project: Project, box: Box, around: Surroundings) -> Site:
     """
     machine = machine_of(box)
     facts = host_facts.look(machine)
-    socket = _socket(box, facts, machine.name)
-    engine = Engine(machine.local_socket(socket), place=machine.name)
+    word = _word(project, box)
+    socket = _socket(word, facts, machine.name)
+    engine = Engine(machine.local_socket(socket), place=machine.name, word=word)
     engine.check()
     return Site(
         project=project, box=box, machine=machine, facts=facts, engine=engine, around=around
@@ -129,8 +131,8 @@ def refreshed(site: Site) -> Site:
     return replace(site, facts=host_facts.look(site.machine))
 
 
-def _socket(box: Box, facts: HostFacts, place: str) -> str:
-    setup = f"`jupbox setup {box.host}`"
+def _socket(word: str, facts: HostFacts, place: str) -> str:
+    setup = f"`jupbox setup {word}`"
     if facts.socket is None:
         what = "does not run" if facts.has_engine else "is not installed"
         verb = "starts" if facts.has_engine else "installs"

@@ -62,8 +62,12 @@ def up(
     definition = project.image(box.image)
     if setup:
         _setup(box, console=console, yes=yes)
+    console.standing = (
+        f"What runs on {_place(box)} was not touched; the same command goes on from here."
+    )
     with console.stage(f"Connecting to {_place(box)}"):
         found = _approach(project, box, around)
+    _refuse_early(found)
     lock = _locked(found, definition, console)
     target = _target(found, definition, lock, console, upgrade=upgrade)
     _prepare_host(found, target)
@@ -72,11 +76,12 @@ def up(
     try:
         _run(found, target, sealed, console)
         authority = _wait(found, target, console)
-        _report_up(found, target, console, authority=authority, prepared=prepared)
-    finally:
+    except BaseException:
         # sealed already and shown nowhere else: not even an interruption may swallow it
         if prepared and prepared.password:
-            _show_password(console, prepared.password, found.site.command)
+            console.facts([_password_row(prepared.password, found.site.command)])
+        raise
+    _report_up(found, target, console, authority=authority, prepared=prepared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +116,16 @@ def _approach(project: Project, box: Box, around: Surroundings) -> Found:
             f"jupbox-{box.name}", host=f"ssh://{box.host}", description=_CONTEXT
         )
     return Found(site=site, state=stacks.observe(site.engine, site.stack))
+
+
+def _refuse_early(found: Found) -> None:
+    """Say now what would stop the deployment anyhow after minutes of building."""
+    site, container = found.site, found.state.container
+    release.own_certificate(site)
+    if container is None or not container.running:
+        stack = release.stack_of(site, found.state)
+        release.check_port(site, found.state, stack.port)
+        release.check_files(site, stack)
 
 
 def _locked(found: Found, definition: ImageDefinition, console: Console) -> tuple[ImageLock, bool]:
@@ -196,6 +211,11 @@ def _seal(
 
 def _run(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
     site, container = found.site, found.state.container
+    if target.actions & {Action.DEPLOY, Action.START}:
+        console.standing = (
+            f"The server on {_place(site.box)} was started; "
+            "the same command looks whether it answers."
+        )
     if Action.DEPLOY in target.actions and sealed:
         with console.stage(f"Starting the server on {_place(site.box)}"):
             release.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
@@ -258,13 +278,14 @@ def _report_up(
     )
     tunnelled = box.expose == "tunnel" and not site.machine.is_local
     url = url_of(site, target.stack.port) + (" (through the tunnel of `open`)" if tunnelled else "")
-    console.facts(
-        [
-            ("URL", url),
-            ("Files", _files_of(site, target.stack.files or "volume")),
-            ("Open", f"jupbox open{word}"),
-        ]
-    )
+    rows = [
+        ("URL", url),
+        ("Files", _files_of(site, target.stack.files or "volume")),
+        ("Open", f"jupbox open{word}"),
+    ]
+    if prepared and prepared.password:
+        rows.append(_password_row(prepared.password, word))
+    console.facts(rows)
     nickname = pki.authority_name(box.name)
     if prepared and prepared.new_authority:
         console.note(f"The box's names changed, so its CA is new: run `jupbox trust{word}` again.")
@@ -272,9 +293,8 @@ def _report_up(
         console.line(f"Browsers here do not know its certificate yet: `jupbox trust{word}`.")
 
 
-def _show_password(console: Console, chosen: Secret, word: str) -> None:
-    console.facts([("Password", chosen.reveal())])
-    console.line(f"It is shown this once; `jupbox password{word}` sets another.")
+def _password_row(chosen: Secret, word: str) -> tuple[str, str]:
+    return "Password", f"{chosen.reveal()} (shown this once; `jupbox password{word}` sets another)"
 
 
 # -- setup
@@ -519,17 +539,16 @@ def down(box_name: str | None, *, around: Surroundings, console: Console) -> Non
 
 
 def password(
-    box_name: str | None, *, around: Surroundings, console: Console, text: Secret | None,
-    generate: bool,
+    box_name: str | None, *, around: Surroundings, console: Console, stdin: bool, generate: bool,
 ) -> None:  # fmt: skip
     """Set another password; the running server takes it at once, and old logins end."""
-    if text is None and not generate:
-        text = console.ask_secret("New password: ")
-        check_password(text.reveal())
-        if console.ask_secret("Once more: ") != text:
-            raise PasswordError("The two passwords differ.", remedy="Run it again.")
-    chosen = text or generate_password()
-    check_password(chosen.reveal())
+    if generate:
+        chosen = generate_password()
+    elif stdin:
+        chosen = console.read_secret()
+        check_password(chosen.reveal())
+    else:
+        chosen = _asked_password(console)
     found = _find(box_name, around=around, console=console)
     _container(found, running=False)
     with console.stage("Setting the password"):
@@ -545,6 +564,16 @@ def password(
     console.line("The new password holds from now on; whoever was logged in must log in again.")
     if generate:
         console.facts([("Password", chosen.reveal())])
+
+
+def _asked_password(console: Console) -> Secret:
+    chosen = console.ask_secret("New password: ")
+    check_password(chosen.reveal())
+    if console.ask_secret("Once more: ") != chosen:
+        raise PasswordError(
+            "The two passwords differ.", remedy="Nothing was changed; run it again."
+        )
+    return chosen
 
 
 # -- trust

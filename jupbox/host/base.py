@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +36,25 @@ trap '[ -n "$keep" ] || rm -rf "$work"' EXIT
 cat > "$work/sources.list" <<'SOURCES'
 @SOURCES@
 SOURCES
+# Documents and translations go, as in the slim images; mmdebstrap's own --dpkgopt for that needs
+# a Python on the machine.
+cat > "$work/slim" <<'SLIM'
+#!/bin/sh
+set -eu
+cat > "$1/etc/dpkg/dpkg.cfg.d/jupbox-slim" <<'DPKG'
+path-exclude /usr/share/doc/*
+path-include /usr/share/doc/*/copyright
+path-exclude /usr/share/info/*
+path-exclude /usr/share/lintian/*
+path-exclude /usr/share/locale/*/LC_MESSAGES/*
+path-exclude /usr/share/man/*
+DPKG
+rm -rf "$1"/usr/share/info/* "$1"/usr/share/lintian/* "$1"/usr/share/man/*
+find "$1/usr/share/doc" ! -type d ! -name copyright -delete
+find "$1/usr/share/doc" -mindepth 1 -type d -empty -delete
+find "$1/usr/share/locale" -name LC_MESSAGES -prune -exec rm -rf {} +
+SLIM
+chmod +x "$work/slim"
 mmdebstrap=$(command -v mmdebstrap || true)
 if [ -z "$mmdebstrap" ]; then
   cd "$work"
@@ -43,7 +62,7 @@ if [ -z "$mmdebstrap" ]; then
   # lists of our own, so that this works without root and with stale ones
   apt="-o Dir::State::Lists=$work/lists -o Dir::Cache=$work/cache -o APT::Sandbox::User="
   apt-get -qq $apt update >&2
-  if perl -MPod::Usage -MFile::Find -e 1 2>/dev/null; then
+  if perl -MPod::Usage -MFile::Find -MIO::Select -e 1 2>/dev/null; then
     apt-get -qq $apt download mmdebstrap >&2
     dpkg-deb -x mmdebstrap_*.deb unpacked
     mmdebstrap=$work/unpacked/usr/bin/mmdebstrap
@@ -57,10 +76,7 @@ if [ -z "$mmdebstrap" ]; then
   cd /
 fi
 SOURCE_DATE_EPOCH=@EPOCH@ "$mmdebstrap" --quiet --variant=minbase \
-  --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-  --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-  --dpkgopt='path-exclude=/usr/share/locale/*/LC_MESSAGES/*' \
-  --dpkgopt='path-exclude=/usr/share/info/*' --dpkgopt='path-exclude=/usr/share/lintian/*' \
+  --customize-hook="$work/slim"' "$1"' \
   --customize-hook='rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"' \
   --customize-hook='echo localhost > "$1/etc/hostname"' \
   @SUITE@ "$work/base.tar" - < "$work/sources.list" >&2
@@ -82,8 +98,8 @@ def find(engine: Engine, lock: BaseLock) -> Base | None:
     if lock.kind == "registry":
         reference = _pinned(lock)
         return Base(lock=lock, reference=reference) if engine.image(reference) else None
-    for image in engine.images({LABEL: lock.digest}):
-        return Base(lock=lock, reference=image.tags[0] if image.tags else image.id)
+    if made := _bootstrapped(engine, {LABEL: lock.digest}):
+        return _made(lock.reference, made[0])
     local = engine.image(lock.reference)
     if local and not local.digests and _rootfs(local) == lock.digest:
         return Base(lock=lock, reference=lock.reference)
@@ -142,7 +158,7 @@ def resolve(
 def _on_engine(engine: Engine, reference: str) -> Base | None:
     image = engine.image(reference)
     if image is None:
-        made = engine.images({REFERENCE_LABEL: reference})
+        made = _bootstrapped(engine, {REFERENCE_LABEL: reference})
         return _made(reference, made[0]) if made else None
     for digest in image.digests:
         lock = BaseLock(reference=reference, kind="registry", digest=digest.partition("@")[2])
@@ -152,6 +168,16 @@ def _on_engine(engine: Engine, reference: str) -> Base | None:
     return Base(lock=lock, reference=reference)
 
 
+def _bootstrapped(engine: Engine, labels: Mapping[str, str]) -> list[Image]:
+    """The bases that `_bootstrap` made, among the images that carry the labels.
+
+    Whatever is built on a base inherits its labels, sealed images with their keys included; a
+    base itself is the one layer that its tar is.
+    """
+    found = [image for image in engine.images(labels) if len(image.layers) == 1]
+    return sorted(found, key=lambda image: image.tags)
+
+
 def _made(reference: str, image: Image) -> Base:
     lock = BaseLock(reference=reference, kind="rootfs", digest=image.labels[LABEL])
     return Base(lock=lock, reference=image.tags[0] if image.tags else image.id)
@@ -159,7 +185,7 @@ def _made(reference: str, image: Image) -> Base:
 
 def _rootfs(image: Image) -> str:
     """The root filesystem hash of an image that never saw a registry."""
-    made = image.labels.get(LABEL)
+    made = image.labels.get(LABEL) if len(image.layers) == 1 else None
     return made or "sha256:" + hashlib.sha256("\n".join(image.layers).encode()).hexdigest()
 
 

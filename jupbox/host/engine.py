@@ -9,11 +9,15 @@ from __future__ import annotations
 import io
 import os
 import re
+import secrets
 import shutil
+import signal
+import socket as sockets
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -24,8 +28,11 @@ from jupbox.errors import (
     ClientError,
     DiskFullError,
     EngineError,
+    HostError,
+    JupboxError,
     PortTakenError,
 )
+from jupbox.host.machine import LocalMachine
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
@@ -90,10 +97,12 @@ class Engine:
     Args:
         socket: path on this computer.
         place: how messages call the machine that it runs on.
+        word: how a command line names its box.
     """
 
-    def __init__(self, socket: Path, *, place: str) -> None:
+    def __init__(self, socket: Path, *, place: str, word: str = "") -> None:
         self._socket = socket
+        self._word = word or place
         self.place = place
         self._client: DockerClient | None = None
 
@@ -123,21 +132,39 @@ class Engine:
     def _docker(
         self, *arguments: str, input: bytes = b"", timeout: float | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        """What python_on_whales cannot say: standard input for `cp`, a deadline."""
-        command = [str(word) for word in self.client.client_config.docker_cmd]
-        return subprocess.run(
-            [*command, *arguments], input=input, capture_output=True, timeout=timeout, check=False
-        )
+        """What python_on_whales cannot say: standard input for `cp`, a deadline.
 
-    def _must(self, *arguments: str, input: bytes = b"") -> bytes:
-        done = self._docker(*arguments, input=input)
+        A group of its own, so that the terminal's Ctrl-C reaches us alone and we decide what ends.
+        """
+        command = [str(word) for word in self.client.client_config.docker_cmd]
+        try:
+            return subprocess.run(
+                [*command, *arguments],
+                input=input,
+                capture_output=True,
+                timeout=timeout,
+                check=False,
+                process_group=0,
+            )
+        except subprocess.TimeoutExpired:
+            raise EngineError(
+                f"The Docker engine on {self.place} did not answer within {timeout:.0f} s.",
+                remedy="Look whether that machine is overloaded, or restart its engine.",
+            ) from None
+
+    def _must(self, what: str, *arguments: str, input: bytes = b"") -> bytes:
+        """Change something, to its end: a Ctrl-C counts only afterwards."""
+        with _uninterrupted():
+            done = self._docker(*arguments, input=input)
         if done.returncode != 0:
-            raise self.error(" ".join(arguments[:2]), done.stderr.decode(errors="replace"))
+            raise self.error(what, done.stderr.decode(errors="replace"))
         return done.stdout
 
-    def error(self, what: str, said: str) -> EngineError | DiskFullError | PortTakenError:
+    def error(self, what: str, said: str) -> JupboxError:
         """The error for something that the engine refused; `said` holds its words."""
-        if "no space left on device" in said:
+        if lost := self._lost():
+            return lost
+        if is_disk_full(said):
             return DiskFullError(
                 f"The disk of the Docker engine on {self.place} is full.",
                 remedy="Free some: `docker system df` there says what Docker holds, "
@@ -149,12 +176,37 @@ class Engine:
         )
         if "address already in use" in said or "port is already allocated" in said:
             return PortTakenError(
-                f"The port is taken on {self.place}: {last}",
+                f"The port is taken on {self.place}.",
                 remedy='Set another `port`, or "auto", in jupbox.toml.',
             )
         return EngineError(
-            f"The Docker engine on {self.place} failed at {what}: {last}",
-            remedy="Run it again with --debug to see all that it said.",
+            f"The Docker engine on {self.place} failed at {what}: {last[:300]}",
+            remedy="Mend that, then run the same command again: it goes on from here.",
+        )
+
+    def _lost(self) -> JupboxError | None:
+        """The error for an engine that is out of reach by now; None while it answers."""
+        with sockets.socket(sockets.AF_UNIX) as probe:
+            probe.settimeout(10)
+            try:
+                probe.connect(str(self._socket))
+            except OSError:
+                if self.place != LocalMachine.name:
+                    return HostError(
+                        f"The connection to {self.place} was lost.",
+                        remedy="Run the same command again: it goes on from here.",
+                    )
+                return self._silent()
+            try:
+                probe.sendall(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
+                return None if probe.recv(1) else self._silent()
+            except OSError:
+                return self._silent()
+
+    def _silent(self) -> EngineError:
+        return EngineError(
+            f"The Docker engine on {self.place} does not answer.",
+            remedy=f"`jupbox setup {self._word}` starts it; then run the same command again.",
         )
 
     @contextmanager
@@ -177,17 +229,13 @@ class Engine:
         """
         done = self._docker("version", "--format", "{{.Server.Version}}", timeout=60)
         if done.returncode != 0:
-            where = "local" if self.place == "this machine" else self.place
-            raise EngineError(
-                f"The Docker engine on {self.place} does not answer.",
-                remedy=f"`jupbox setup {where}` starts or installs it.",
-            )
+            raise self._lost() or self._silent()
         version = done.stdout.decode().strip()
         if _numbers(version) < MINIMUM["engine"]:
             raise EngineError(
                 f"The Docker engine on {self.place} is {version}; jupbox needs "
                 f"{_dotted(MINIMUM['engine'])} or newer.",
-                remedy="Upgrade it (`jupbox setup` does for a distribution's own packages).",
+                remedy=f"Upgrade it; `jupbox setup {self._word}` says how.",
             )
         return version
 
@@ -238,7 +286,7 @@ class Engine:
         """Try to pull an image; whether it came within `timeout` seconds."""
         try:
             return self._docker("pull", "--quiet", reference, timeout=timeout).returncode == 0
-        except subprocess.TimeoutExpired:
+        except EngineError:
             return False
 
     def tag(self, image: str, tag: str) -> None:
@@ -300,16 +348,15 @@ class Engine:
             )
         return built
 
-    def _build_error(self, lines: Sequence[str]) -> BuildError | DiskFullError:
+    def _build_error(self, lines: Sequence[str]) -> JupboxError:
         said = "\n".join(lines)
-        if "no space left on device" in said.lower():
-            error = self.error("building", "no space left on device")
-            assert isinstance(error, DiskFullError)
-            return error
+        if is_disk_full(said) or self._lost():
+            return self.error("building", said)
         reasons = [line for line in lines if _REASON.search(line)]
         words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
+        reason = _STEP_AND_TIME.sub("", words.strip())[:300]
         return BuildError(
-            f"The image did not build on {self.place}: {_STEP_AND_TIME.sub('', words.strip())[:300]}",
+            f"The image did not build on {self.place}: {reason}",
             remedy="Run it again with --verbose to see the whole log of the build.",
         )
 
@@ -345,32 +392,44 @@ class Engine:
 
     @contextmanager
     def scratch(
-        self, image: str, *, volumes: Mapping[str, str] | None = None, **options: Any
+        self,
+        image: str,
+        *,
+        volumes: Mapping[str, str] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> Iterator[str]:
         """A container that is never started and goes at the end: a place to copy from and to.
 
         Args:
             image: what it is made of.
             volumes: volume name to path in it.
-            options: further options of `docker create`.
+            labels: its labels, which an image made of it keeps.
         """
-        with self._guard("creating a container"):
-            container = self.client.container.create(
-                image, volumes=[(name, path) for name, path in (volumes or {}).items()], **options
-            )
+        # named by us: it can be removed whenever an interruption comes
+        name = _passing_name()
+        options = [f"--volume={volume}:{path}" for volume, path in (volumes or {}).items()]
+        options += [f"--label={key}={value}" for key, value in (labels or {}).items()]
         try:
-            yield container.id
+            options += ["--pull", "never", "--name", name]
+            self._must("creating a container", "create", *options, image)
+            yield name
         finally:
-            self._docker("rm", "--force", container.id)
+            self._remove_container(name)
+
+    def _remove_container(self, name: str) -> None:
+        with _uninterrupted():
+            self._docker("rm", "--force", "--volumes", name)
 
     def put(self, container: str, folder: str, files: bytes) -> None:
         """Unpack a tar into a folder of a container; owners and modes are the tar's."""
-        self._must("cp", "-", f"{container}:{folder}", input=files)
+        self._must("copying the seal", "cp", "-", f"{container}:{folder}", input=files)
 
     def get(self, container: str, path: str) -> dict[str, bytes]:
         """The regular files below a path of a container, by name relative to it; {} if none."""
         done = self._docker("cp", f"{container}:{path}", "-")
         if done.returncode != 0:
+            # not there is an answer; no engine, or no container any more, is none
+            self._must("looking into a container", "container", "inspect", container)
             return {}
         with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
             return {
@@ -381,8 +440,7 @@ class Engine:
 
     def commit(self, container: str, tag: str) -> Image:
         """Make an image of a container as it stands."""
-        with self._guard("committing the sealed image"):
-            self.client.container.commit(container, tag=tag)
+        self._must("committing the sealed image", "commit", container, tag)
         image = self.image(tag)
         assert image is not None
         return image
@@ -391,7 +449,15 @@ class Engine:
         self, image: str, command: Sequence[str], *, input: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a container to its end, whatever its exit code; it leaves nothing."""
-        return self._docker("run", "--rm", "-i", image, *command, input=input, timeout=600)
+        name = _passing_name()
+        try:
+            return self._docker(
+                *("run", "--rm", "-i", "--name", name, image, *command), input=input, timeout=600
+            )
+        except BaseException:
+            # the end of the client does not end what it started
+            self._remove_container(name)
+            raise
 
     def execute(
         self, container: str, command: Sequence[str], *, user: str = "", input: bytes = b""
@@ -416,13 +482,11 @@ class Engine:
 
     def stop(self, container: str) -> None:
         """Stop a container and leave it; `restart: unless-stopped` lets it rest."""
-        with self._guard("stopping"):
-            self.client.container.stop(container)
+        self._must("stopping", "stop", container)
 
     def start(self, container: str) -> None:
         """Start a stopped container as it is."""
-        with self._guard("starting"):
-            self.client.container.start(container)
+        self._must("starting", "start", container)
 
     # -- volumes
 
@@ -441,8 +505,7 @@ class Engine:
 
     def remove_volume(self, name: str) -> None:
         """Remove a volume that nothing uses; one in use stays."""
-        with suppress(subprocess.SubprocessError):
-            self._docker("volume", "rm", name)
+        self._docker("volume", "rm", name)
 
     # -- compose
 
@@ -453,9 +516,9 @@ class Engine:
             PortTakenError: a port is somebody else's.
             EngineError: anything else that compose refuses.
         """
-        client = self._new_client(compose_files=[str(file)], compose_project_name=project)
-        with self._guard("compose up"):
-            client.compose.up(detach=True, pull="never", no_build=True, quiet=True)
+        where = ("compose", "--file", str(file), "--project-name", project)
+        # to its end: half way through it the old server is stopped and the new one not there
+        self._must("starting", *where, "up", "--detach", "--pull", "never", "--no-build")
 
     # -- the user's own docker command
 
@@ -481,6 +544,32 @@ class Engine:
              "--docker", f"host={host}"],
             capture_output=True, check=False,
         )  # fmt: skip
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold Ctrl-C back until this is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    held: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if held:
+            signal.raise_signal(signal.SIGINT)
+
+
+def _passing_name() -> str:
+    """A container's name that nobody has."""
+    return f"jupbox-passing-{secrets.token_hex(6)}"
+
+
+def is_disk_full(said: str) -> bool:
+    """Whether a program's words say that the disk is full; there is no other sign of it."""
+    return "no space left on device" in said.lower()
 
 
 def tar(files: Mapping[str, tuple[bytes, int]], *, uid: int, gid: int) -> bytes:

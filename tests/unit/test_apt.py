@@ -64,7 +64,8 @@ Signed-By:
             id="options",
         ),
         pytest.param(
-            f"deb {MAIN}/ bookworm main # the institute's", Mirror(main=f"{MAIN}/", security=None),
+            f"deb {MAIN}/ bookworm main # the institute's",
+            Mirror(main=f"{MAIN}/", security=None),
             id="a slash at the end, a comment after it",
         ),
         pytest.param(f"# deb {MAIN} trixie main\n", None, id="commented out"),

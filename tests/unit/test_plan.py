@@ -77,9 +77,7 @@ def sealed(given: Given = FINE, **changes: object) -> Given:
 
 
 def why(given: Given) -> dict[Action, str]:
-    return {
-        step.action: step.why for step in steps(given.wanted, given.observed, now=given.now)
-    }
+    return {step.action: step.why for step in steps(given.wanted, given.observed, now=given.now)}
 
 
 def at(moment: datetime, given: Given = FINE) -> Given:

@@ -173,7 +173,9 @@ def test_the_server_goes_in_as_it_stands_and_without_caches() -> None:
     found = {name.removeprefix("server/") for name in sealed_context() if name.startswith("server")}
     folder = assets.folder("images") / "server"
     source = {
-        str(path.relative_to(folder)) for path in folder.rglob("*") if path.suffix in {".py", ".cnf"}
+        str(path.relative_to(folder))
+        for path in folder.rglob("*")
+        if path.suffix in {".py", ".cnf"}
     }
     assert found == source
     assert "jupbox_server/__main__.py" in found

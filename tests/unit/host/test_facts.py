@@ -179,7 +179,9 @@ def addresses(*links: dict[str, Any], bridges: str = "") -> tuple[str, ...]:
 
 
 def test_lasting_addresses_of_both_families_count() -> None:
-    found = addresses(link("eth0", v4("192.0.2.7"), v6("2001:db8::7")), link("eth1", v4("10.0.0.2")))
+    found = addresses(
+        link("eth0", v4("192.0.2.7"), v6("2001:db8::7")), link("eth1", v4("10.0.0.2"))
+    )
     assert found == ("192.0.2.7", "2001:db8::7", "10.0.0.2")
 
 

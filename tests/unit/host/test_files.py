@@ -4,6 +4,7 @@ import html.parser
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -210,3 +211,10 @@ def test_redirect_page_has_a_new_name_each_time_and_no_code_in_it(tmp_path: Path
     paths = [redirect_file(tmp_path, "https://localhost/?code=one-time") for _ in range(2)]
     assert paths[0] != paths[1]
     assert "one-time" not in str(paths)
+
+
+def test_redirect_pages_that_nobody_removed_go_once_their_codes_are_dead(tmp_path: Path) -> None:
+    old, young = (redirect_file(tmp_path, "https://localhost/?code=one-time") for _ in range(2))
+    os.utime(old, (time.time() - 61, time.time() - 61))
+    new = redirect_file(tmp_path, "https://localhost/?code=one-time")
+    assert {young, new} == set(tmp_path.iterdir())

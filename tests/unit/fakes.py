@@ -1,0 +1,188 @@
+"""An engine and a machine that live in memory, for rooms that are told which one to use."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from jupbox import labels as label
+from jupbox.host.engine import Container, Image
+from jupbox.host.machine import Completed
+
+Files = dict[str, bytes]
+
+
+def image(tag: str, labels: Mapping[str, str] | None = None, **changes: Any) -> Image:
+    given: dict[str, Any] = {
+        "id": f"sha256:{tag}",
+        "tags": (tag,),
+        "digests": (),
+        "layers": ("sha256:layer",),
+        "labels": labels or {},
+        "architecture": "amd64",
+        "size": 1,
+    }
+    return Image(**(given | changes))
+
+
+def container(name: str, labels: Mapping[str, str] | None = None, **changes: Any) -> Container:
+    given: dict[str, Any] = {
+        "id": f"id-of-{name}",
+        "name": name,
+        "image": "sha256:gone",
+        "state": "running",
+        "health": "healthy",
+        "exit_code": 0,
+        "started": datetime(2026, 1, 1, tzinfo=UTC),
+        "restarts": 0,
+        "labels": labels or {},
+        "volumes": {},
+        "published": None,
+    }
+    return Container(**(given | changes))
+
+
+def sealed_image(stack: str, generation: int, **labels: str) -> Image:
+    kinds = {
+        label.STACK: stack,
+        label.KIND: "sealed",
+        label.GENERATION: str(generation),
+        **labels,
+    }
+    return image(f"{stack}:seal-{generation}", kinds)
+
+
+@dataclass
+class _Scratch:
+    files: Files
+    mounts: dict[str, str]
+    labels: Mapping[str, str]
+
+
+@dataclass
+class FakeEngine:
+    """Holds what it is given; says what an engine would say."""
+
+    place: str = "workbox"
+    all_images: list[Image] = field(default_factory=list)
+    all_containers: list[Container] = field(default_factory=list)
+    all_volumes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    in_images: dict[str, Files] = field(default_factory=dict)
+    in_volumes: dict[str, Files] = field(default_factory=dict)
+    tars: list[bytes] = field(default_factory=list)
+    _scratches: dict[str, _Scratch] = field(default_factory=dict)
+
+    def containers(self, labels: Mapping[str, str]) -> list[Container]:
+        return [c for c in self.all_containers if labels.items() <= c.labels.items()]
+
+    def images(self, labels: Mapping[str, str]) -> list[Image]:
+        return [i for i in self.all_images if labels.items() <= i.labels.items()]
+
+    def volumes(self, labels: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
+        return {n: ls for n, ls in self.all_volumes.items() if labels.items() <= ls.items()}
+
+    def image(self, reference: str) -> Image | None:
+        return next((i for i in self.all_images if reference in {i.id, *i.tags}), None)
+
+    def published_ports(self) -> frozenset[int]:
+        return frozenset(c.published[1] for c in self.all_containers if c.published)
+
+    def port_owner(self, port: int, *, except_stack: str) -> str | None:
+        return next(
+            (
+                c.name
+                for c in self.all_containers
+                if c.running
+                and c.published
+                and c.published[1] == port
+                and c.labels.get(label.STACK) != except_stack
+            ),
+            None,
+        )
+
+    @contextmanager
+    def scratch(
+        self, image: str, *, volumes: Mapping[str, str] | None = None, **options: Any
+    ) -> Iterator[str]:
+        name = f"scratch-{len(self._scratches)}"
+        mounts = {path: volume for volume, path in (volumes or {}).items()}
+        files = dict(self.in_images.get(image, {}))
+        self._scratches[name] = _Scratch(files, mounts, options.get("labels", {}))
+        try:
+            yield name
+        finally:
+            del self._scratches[name]
+
+    def get(self, container: str, path: str) -> Files:
+        scratch = self._scratches[container]
+        if path in scratch.mounts:
+            return dict(self.in_volumes.get(scratch.mounts[path], {}))
+        prefix = f"{path}/"
+        return {n.removeprefix(prefix): c for n, c in scratch.files.items() if n.startswith(prefix)}
+
+    def put(self, container: str, folder: str, files: bytes) -> None:
+        self.tars.append(files)
+        scratch = self._scratches[container]
+        if folder in scratch.mounts:
+            self.in_volumes.setdefault(scratch.mounts[folder], {}).update(unpacked(files))
+        else:
+            scratch.files |= {f"{folder}/{name}": text for name, text in unpacked(files).items()}
+
+    def commit(self, container: str, tag: str) -> Image:
+        scratch = self._scratches[container]
+        made = image(tag, dict(scratch.labels))
+        self.all_images.append(made)
+        self.in_images[made.id] = scratch.files
+        return made
+
+    def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
+        self.all_volumes.setdefault(name, labels)
+
+    def remove_image(self, reference: str) -> None:
+        self.all_images = [i for i in self.all_images if reference not in {i.id, *i.tags}]
+
+    def remove_volume(self, name: str) -> None:
+        self.all_volumes.pop(name, None)
+
+    def last_log_lines(self, container: str, count: int) -> list[str]:
+        return ["one", "two"][-count:]
+
+
+def members(tar: bytes) -> list[tarfile.TarInfo]:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return archive.getmembers()
+
+
+def unpacked(tar: bytes) -> Files:
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        return {m.name: f.read() for m in archive if (f := archive.extractfile(m))}
+
+
+def _done(argv: Sequence[str]) -> tuple[int, str]:
+    return 0, ""
+
+
+@dataclass
+class FakeMachine:
+    """Answers commands as it is told."""
+
+    name: str = "workbox"
+    is_local: bool = False
+    answer: Callable[[Sequence[str]], tuple[int, str]] = _done
+    calls: list[tuple[list[str], bytes]] = field(default_factory=list)
+
+    def run(
+        self, argv: Sequence[str], *, input: bytes = b"", timeout: float = 60.0, check: bool = True
+    ) -> Completed:
+        self.calls.append((list(argv), input))
+        code, text = self.answer(argv)
+        return Completed(argv=tuple(argv), returncode=code, stdout=text.encode(), stderr=b"")
+
+    @contextmanager
+    def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:
+        yield port

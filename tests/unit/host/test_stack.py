@@ -1,0 +1,299 @@
+"""A stack's state as it is read from labels, and its seals."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import cast
+
+import pytest
+
+from jupbox import labels as label
+from jupbox import pki
+from jupbox.host import stack as room
+from jupbox.host.engine import Engine
+from jupbox.host.stack import SEAL, Credentials, State
+from jupbox.plan import Certificates
+from jupbox.render import Account
+from jupbox.secret import Secret
+from tests.unit.fakes import FakeEngine, container, image, members, sealed_image, unpacked
+
+NAME = "jupbox-alice-workbox"
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+NAMES = pki.Names.of(["workbox"])
+MINE = {label.STACK: NAME, label.KIND: "volume"}
+ALICE = Account(name="alice", uid=1234, gid=1235, groups=(("domain users", 3000), ("gpu", 44)))
+
+
+def make(password: str = "$argon2id$hash") -> tuple[Credentials, pki.Authority]:
+    authority = pki.make_authority(box="workbox", names=NAMES, now=NOW)
+    leaf = pki.issue_leaf(authority=authority, names=NAMES, now=NOW)
+    return Credentials(
+        leaf_pem=leaf.certificate_pem,
+        authority_pem=authority.certificate_pem,
+        key_pem=leaf.key_pem,
+        password_hash=Secret(password),
+    ), authority
+
+
+CREDENTIALS, AUTHORITY = make()
+OTHER, _ = make("$argon2id$another")
+
+
+@pytest.fixture
+def fake() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def engine(fake: FakeEngine) -> Engine:
+    return cast(Engine, fake)
+
+
+def files(
+    credentials: Credentials = CREDENTIALS, *, generation: int = 1, account: Account = ALICE
+) -> bytes:
+    return room.seal_files(
+        credentials, generation=generation, names=("workbox", "127.0.0.1"), account=account
+    )
+
+
+def state(fake: FakeEngine) -> State:
+    return room.observe(cast(Engine, fake), NAME)
+
+
+def volume(fake: FakeEngine, generation: int, credentials: Credentials | None = None) -> str:
+    name = f"{NAME}_seal-{generation}"
+    fake.all_volumes[name] = MINE
+    if credentials:
+        fake.in_volumes[name] = unpacked(files(credentials, generation=generation))
+    return name
+
+
+def seal(engine: Engine, generation: int, credentials: Credentials = CREDENTIALS) -> None:
+    room.seal(
+        engine,
+        body="body",
+        tag=f"{NAME}:seal-{generation}",
+        files=files(credentials, generation=generation),
+        credentials=credentials,
+        labels={
+            label.STACK: NAME,
+            label.KIND: "sealed",
+            label.GENERATION: str(generation),
+            label.ACCOUNT: room.account_text(ALICE),
+        },
+    )
+
+
+# --- what is there ----------------------------------------------------------------------------
+
+
+def test_an_engine_without_the_stack_has_nothing_of_it(fake: FakeEngine) -> None:
+    fake.all_images.append(sealed_image("jupbox-bob-workbox", 4))
+    found = state(fake)
+    assert (found.container, found.newest, found.seal_volume, found.account) == (None,) * 4
+    assert found.next_generation == 1
+
+
+def test_releases_come_newest_first_and_by_number(fake: FakeEngine) -> None:
+    fake.all_images += [sealed_image(NAME, number) for number in (2, 10, 9)]
+    assert [release.generation for release in state(fake).releases] == [10, 9, 2]
+
+
+@pytest.mark.parametrize(
+    ("images", "volumes", "expected"),
+    [((), (), 1), ((1,), (), 2), ((), (3,), 4), ((10, 9), (2,), 11), ((1,), (7,), 8)],
+)
+def test_the_next_generation_was_never_used(
+    fake: FakeEngine, images: tuple[int, ...], volumes: tuple[int, ...], expected: int
+) -> None:
+    fake.all_images += [sealed_image(NAME, number) for number in images]
+    for number in volumes:
+        volume(fake, number)
+    assert state(fake).next_generation == expected
+
+
+def test_other_volumes_have_no_generation(fake: FakeEngine) -> None:
+    for name in ("_home", "_tmp", "_authority", "_seal-", "_seal-x"):
+        fake.all_volumes[NAME + name] = MINE
+    found = state(fake)
+    assert (found.next_generation, found.seal_volume) == (1, None)
+
+
+def test_the_seal_volume_is_the_one_in_use_else_the_newest(fake: FakeEngine) -> None:
+    volume(fake, 2)
+    volume(fake, 10)
+    assert state(fake).seal_volume == f"{NAME}_seal-10"
+    labels = {label.STACK: NAME, label.KIND: "server"}
+    fake.all_containers.append(container("c", labels, volumes={SEAL: f"{NAME}_seal-2"}))
+    assert state(fake).seal_volume == f"{NAME}_seal-2"
+
+
+def test_a_leftover_of_an_interrupted_deploy_is_not_the_container(fake: FakeEngine) -> None:
+    labels = {label.STACK: NAME, label.KIND: "server"}
+    never = container("new", labels, state="created", started=None)
+    stopped = container("old", labels, state="exited")
+    for order in ([never, stopped], [stopped, never]):
+        fake.all_containers = order
+        assert state(fake).container == stopped
+
+
+# --- the account ------------------------------------------------------------------------------
+
+
+def test_an_account_comes_back_from_its_label() -> None:
+    assert room.read_account(room.account_text(ALICE)) == ALICE
+
+
+def test_the_account_is_what_the_seals_say_else_the_volumes(fake: FakeEngine) -> None:
+    bob = replace(ALICE, name="bob")
+    fake.all_volumes[f"{NAME}_home"] = {**MINE, label.ACCOUNT: room.account_text(bob)}
+    assert state(fake).account == bob
+    fake.all_images.append(sealed_image(NAME, 1, **{label.ACCOUNT: room.account_text(ALICE)}))
+    assert state(fake).account == ALICE
+
+
+# --- seals ------------------------------------------------------------------------------------
+
+
+def test_a_seal_is_readable_by_the_servers_user_alone() -> None:
+    found = members(files())
+    assert {member.name for member in found} == {
+        "cert.pem",
+        "key.pem",
+        "password.hash",
+        "seal.json",
+    }
+    for member in found:
+        assert (member.mode, member.uid, member.gid) == (0o400, 1234, 1235)
+        assert member.isfile()
+
+
+def test_a_seal_names_its_generation_and_its_names() -> None:
+    about = json.loads(unpacked(files(generation=7))["seal.json"])
+    assert (about["generation"], about["names"]) == (7, ["workbox", "127.0.0.1"])
+
+
+def test_two_seals_of_the_same_are_told_apart() -> None:
+    ids = {json.loads(unpacked(files())["seal.json"])["id"] for _ in range(2)}
+    assert len(ids) == 2
+
+
+def test_the_chain_holds_the_leaf_first_and_each_certificate_once() -> None:
+    chain = unpacked(files())["cert.pem"]
+    assert chain == CREDENTIALS.leaf_pem + CREDENTIALS.authority_pem
+    alone = replace(CREDENTIALS, authority_pem=CREDENTIALS.leaf_pem)
+    assert unpacked(files(alone))["cert.pem"] == CREDENTIALS.leaf_pem
+
+
+@pytest.mark.parametrize(
+    ("chain", "expected"),
+    [
+        (("leaf", "root"), (("leaf",), "root")),
+        (("leaf", "middle", "root"), (("leaf", "middle"), "root")),
+        (("self-signed",), (("self-signed",), "self-signed")),
+    ],
+)
+def test_a_chain_is_split_at_what_clients_trust(
+    chain: tuple[str, ...], expected: tuple[tuple[str, ...], str]
+) -> None:
+    def pem(*names: str) -> bytes:
+        return "".join(
+            f"-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----\n" for name in names
+        ).encode()
+
+    assert room._split_chain(pem(*chain)) == (pem(*expected[0]), pem(expected[1]))
+
+
+def test_a_sealed_image_shows_certificates_and_no_secret_in_its_labels(
+    fake: FakeEngine, engine: Engine
+) -> None:
+    seal(engine, 1)
+    (made,) = fake.all_images
+    shown = json.dumps(dict(made.labels))
+    assert CREDENTIALS.key_pem.reveal() not in shown
+    assert "argon2" not in shown
+    assert room.public_certificates(engine, state(fake)) == Certificates(
+        leaf_pem=CREDENTIALS.leaf_pem, authority_pem=CREDENTIALS.authority_pem
+    )
+
+
+def test_credentials_come_back_from_the_newest_image(fake: FakeEngine, engine: Engine) -> None:
+    seal(engine, 1, OTHER)
+    seal(engine, 2)
+    assert room.read_credentials(engine, state(fake), image=None) == CREDENTIALS
+
+
+def test_credentials_come_back_from_the_volume_if_the_images_were_pruned(
+    fake: FakeEngine, engine: Engine
+) -> None:
+    volume(fake, 2, CREDENTIALS)
+    assert room.read_credentials(engine, state(fake), image=None) is None
+    assert room.read_credentials(engine, state(fake), image="sha256:any") == CREDENTIALS
+    found = room.public_certificates(engine, state(fake), image="sha256:any")
+    assert found is not None
+    assert found.leaf_pem == CREDENTIALS.leaf_pem
+
+
+def test_the_younger_of_image_and_volume_counts(fake: FakeEngine, engine: Engine) -> None:
+    seal(engine, 1, OTHER)
+    name = volume(fake, 1)
+    # a live change wrote the second seal, and a prune took its image
+    fake.in_volumes[name] = unpacked(files(CREDENTIALS, generation=2))
+    assert room.read_credentials(engine, state(fake), image=None) == CREDENTIALS
+    seal(engine, 3, OTHER)
+    assert room.read_credentials(engine, state(fake), image=None) == OTHER
+
+
+def test_half_a_seal_is_none(fake: FakeEngine, engine: Engine) -> None:
+    name = volume(fake, 1, CREDENTIALS)
+    del fake.in_volumes[name]["key.pem"]
+    assert room.read_credentials(engine, state(fake), image="sha256:any") is None
+
+
+def test_no_secret_shows_when_credentials_are_printed() -> None:
+    shown = f"{CREDENTIALS!r} {CREDENTIALS}"
+    assert "PRIVATE" not in shown
+    assert "argon2" not in shown
+
+
+def test_a_live_change_writes_the_same_seal_into_the_volume(
+    fake: FakeEngine, engine: Engine
+) -> None:
+    name = volume(fake, 1, OTHER)
+    text = files(CREDENTIALS, generation=2)
+    room.write_live(engine, image="sha256:any", volume=name, files=text)
+    assert fake.in_volumes[name] == unpacked(text)
+
+
+# --- the CA -----------------------------------------------------------------------------------
+
+
+def test_the_authority_lies_in_a_volume_of_its_own(fake: FakeEngine, engine: Engine) -> None:
+    assert room.read_authority(engine, state(fake), image="any") is None
+    room.write_authority(engine, NAME, AUTHORITY, image="any", labels=MINE)
+    assert set(fake.all_volumes) == {f"{NAME}_authority"}
+    assert room.read_authority(engine, state(fake), image="any") == AUTHORITY
+    modes = {member.name: (member.mode, member.uid) for member in members(fake.tars[-1])}
+    assert modes == {"ca.pem": (0o444, 0), "ca.key": (0o400, 0)}
+
+
+# --- pruning ----------------------------------------------------------------------------------
+
+
+def test_old_seals_go_and_what_is_in_use_stays(fake: FakeEngine, engine: Engine) -> None:
+    fake.all_images += [sealed_image(NAME, number) for number in range(1, 7)]
+    fake.all_images.append(image("jupbox-env:minimal"))
+    for number in range(1, 7):
+        volume(fake, number)
+    fake.all_volumes |= {f"{NAME}_home": MINE, f"{NAME}_authority": MINE}
+    labels = {label.STACK: NAME, label.KIND: "server"}
+    fake.all_containers.append(container("c", labels, volumes={SEAL: f"{NAME}_seal-2"}))
+    room.prune(engine, state(fake), keep=3)
+    kept = {image.tags[0] for image in fake.all_images}
+    assert kept == {f"{NAME}:seal-{n}" for n in (4, 5, 6)} | {"jupbox-env:minimal"}
+    assert set(fake.all_volumes) == {
+        f"{NAME}_{name}" for name in ("seal-2", "seal-4", "seal-5", "seal-6", "home", "authority")
+    }
