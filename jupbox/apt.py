@@ -59,9 +59,9 @@ def _is_archive(uri: str) -> bool:
 def _one_line(sources: str) -> Iterator[tuple[str, str]]:
     for line in sources.splitlines():
         words = re.sub(r"\[[^\]]*\]", "", line.partition("#")[0]).split()
-        if len(words) >= 4 and words[0] == "deb":
-            if "main" in words[3:]:  # a vendor's repository for Debian ends in /debian as well
-                yield words[1], words[2]
+        # main: a vendor's repository for Debian ends in /debian as well
+        if words[:1] == ["deb"] and "main" in words[3:]:
+            yield words[1], words[2]
 
 
 def _deb822(sources: str) -> Iterator[tuple[str, str]]:

@@ -114,7 +114,8 @@ def _why_certify(wanted: Wanted, certificates: Certificates | None, *, now: date
         return None if same else "tls.cert is another one"
     if wanted.names is None or not pki.covers(certificates.authority_pem, wanted.names):
         return "the box's names are others"
-    if pki.needs_renewal(certificates.leaf_pem, now=now):
+    authority_due = pki.needs_renewal(certificates.authority_pem, now=now)
+    if authority_due or pki.needs_renewal(certificates.leaf_pem, now=now):
         return "a third of its life or less is left"
     return None
 

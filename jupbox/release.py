@@ -166,7 +166,9 @@ def resolve_lock(
         say=stage.detail,
     )
     stage.detail("asking apt for versions")
-    simulated = resolve_apt(site.engine, base.reference, definition.apt, network)
+    simulated = resolve_apt(
+        site.engine, base.reference, definition.apt, network, called=definition.base
+    )
     _check_python(definition, simulated.python_version)
     architecture = cast(Architecture, site.facts.architecture)
     part = PlatformLock(
@@ -391,8 +393,12 @@ def prepare(site: Site, state: State, *, image: str, certify: bool) -> Prepared:
         return Prepared(credentials=credentials, password=password, new_authority=False)
     names = box_names(site)
     authority = stacks.read_authority(site.engine, state, image=image)
-    fresh = authority is None or not pki.covers(authority.certificate_pem, names)
     now = site.around.now()
+    fresh = (
+        authority is None
+        or not pki.covers(authority.certificate_pem, names)
+        or pki.needs_renewal(authority.certificate_pem, now=now)
+    )
     if authority is None or fresh:
         authority = pki.make_authority(box=site.box.name, names=names, now=now)
         stacks.write_authority(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Final, NoReturn, final
 
 REDACTED: Final = "<secret>"
+_USERINFO: Final = re.compile(r"(?<=://)[^/\s]+@")
 
 
 @final
@@ -66,3 +68,8 @@ class Secret:
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a Secret cannot be pickled")
+
+
+def without_credentials(text: str) -> str:
+    """A program's words without the user and password of any URL in them."""
+    return _USERINFO.sub("", text)

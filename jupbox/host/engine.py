@@ -33,6 +33,7 @@ from jupbox.errors import (
     PortTakenError,
 )
 from jupbox.host.machine import LocalMachine
+from jupbox.secret import without_credentials
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
@@ -162,7 +163,7 @@ class Engine:
 
     def error(self, what: str, said: str) -> JupboxError:
         """The error for something that the engine refused; `said` holds its words."""
-        if lost := self._lost():
+        if lost := self.unreachable():
             return lost
         if is_disk_full(said):
             return DiskFullError(
@@ -184,7 +185,7 @@ class Engine:
             remedy="Mend that, then run the same command again: it goes on from here.",
         )
 
-    def _lost(self) -> JupboxError | None:
+    def unreachable(self) -> JupboxError | None:
         """The error for an engine that is out of reach by now; None while it answers."""
         with sockets.socket(sockets.AF_UNIX) as probe:
             probe.settimeout(10)
@@ -229,7 +230,7 @@ class Engine:
         """
         done = self._docker("version", "--format", "{{.Server.Version}}", timeout=60)
         if done.returncode != 0:
-            raise self._lost() or self._silent()
+            raise self.unreachable() or self._silent()
         version = done.stdout.decode().strip()
         if _numbers(version) < MINIMUM["engine"]:
             raise EngineError(
@@ -336,7 +337,7 @@ class Engine:
                 stream_logs=True,
             )
             for line in cast("Iterator[str]", stream):
-                text = line.rstrip()
+                text = without_credentials(line.rstrip())
                 lines.append(text)
                 on_line(text)
         except DockerException:
@@ -350,7 +351,7 @@ class Engine:
 
     def _build_error(self, lines: Sequence[str]) -> JupboxError:
         said = "\n".join(lines)
-        if is_disk_full(said) or self._lost():
+        if is_disk_full(said) or self.unreachable():
             return self.error("building", said)
         reasons = [line for line in lines if _REASON.search(line)]
         words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]

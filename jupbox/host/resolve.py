@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from jupbox.errors import ClientError, ResolveError
 from jupbox.lock import Architecture, PythonPackage
+from jupbox.secret import without_credentials
 
 MACHINES: Final[Mapping[Architecture, str]] = {"amd64": "x86_64", "arm64": "aarch64"}
 """Docker's name of an architecture -> the kernel's, which markers and wheels use."""
@@ -29,7 +30,6 @@ _UNSATISFIABLE: Final = 1
 
 _PINNED: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?==(?P<version>[^\s;\\]+)")
 _HASH: Final = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
-_USERINFO: Final = re.compile(r"(?<=://)[^/\s]+@")
 _BLOCK: Final = re.compile(r"^\W*(?P<kind>error|cause|Caused by|hint|warning): ", re.MULTILINE)
 # the frame that some versions of uv draw around a cause, and carets under a wrong character
 _DRAWING: Final = re.compile(r"^[\s\u00d7│╰─▶├^]+", re.MULTILINE)
@@ -241,8 +241,9 @@ def _packages(text: str) -> Iterator[PythonPackage]:
             continue
         pinned, hashes = _PINNED.match(line), _HASH.findall(line)
         if pinned is None or not hashes:
+            package = without_credentials(line).split()[0]
             raise ResolveError(
-                f"{_redacted(line).split()[0]} has no version and hash that a lock could hold.",
+                f"{package} has no version and hash that a lock could hold.",
                 remedy="Take it from a package index, not from an address or a folder.",
             )
         name = re.sub(r"[-_.]+", "-", pinned["name"]).lower()
@@ -262,7 +263,7 @@ class _Block(NamedTuple):
 def _blocks(stderr: str) -> list[_Block]:
     """The error, its causes and hints, each on one line without decoration."""
     plain = stderr.replace("  \N{MULTIPLICATION SIGN} ", "error: ", 1).replace("╰─▶ ", "cause: ", 1)
-    pieces = _BLOCK.split(_redacted(plain))[1:]
+    pieces = _BLOCK.split(without_credentials(plain))[1:]
     return [
         _Block(kind="cause" if kind == "Caused by" else kind, text=_one_line(text))
         for kind, text in zip(pieces[::2], pieces[1::2], strict=True)
@@ -271,11 +272,6 @@ def _blocks(stderr: str) -> list[_Block]:
 
 def _one_line(text: str) -> str:
     return " ".join(_DRAWING.sub("", text).split())
-
-
-def _redacted(text: str) -> str:
-    """`text` without the user and password of any URL in it."""
-    return _USERINFO.sub("", text)
 
 
 def _reason(stderr: str) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 
 from jupbox import apt
 from jupbox.errors import EngineError, ResolveError
-from jupbox.host.engine import Engine
+from jupbox.host.engine import Engine, is_disk_full
 from jupbox.host.network import Network
 from jupbox.lock import AptPackage
 
@@ -48,7 +48,9 @@ class Simulated:
     python_version: str
 
 
-def resolve_apt(engine: Engine, base: str, packages: Sequence[str], network: Network) -> Simulated:
+def resolve_apt(
+    engine: Engine, base: str, packages: Sequence[str], network: Network, *, called: str = ""
+) -> Simulated:
     """Ask apt in the base what it would install.
 
     Args:
@@ -56,6 +58,7 @@ def resolve_apt(engine: Engine, base: str, packages: Sequence[str], network: Net
         base: how the engine names it.
         packages: names, each possibly with `=version`; python3 is always among them.
         network: the way to the mirror.
+        called: how messages call the base.
 
     Raises:
         ResolveError: a package is unknown, cannot be installed, or the mirror is out of reach.
@@ -67,6 +70,8 @@ def resolve_apt(engine: Engine, base: str, packages: Sequence[str], network: Net
     done = engine.try_run(base, ["sh", "-s", "--", *wanted], input=script.encode())
     said = done.stdout.decode(errors="replace")
     last = (done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"])[-1]
+    if is_disk_full(last):
+        raise engine.error("asking apt", last)
     if done.returncode == 41:
         raise ResolveError(
             f"The Debian mirror was not reached from {engine.place}: {last}",
@@ -75,17 +80,18 @@ def resolve_apt(engine: Engine, base: str, packages: Sequence[str], network: Net
     if done.returncode == 42:
         names = next(line for line in said.splitlines() if line.startswith("UNKNOWN")).split()[1:]
         raise ResolveError(
-            f"No apt package is called {', '.join(names)} in {base}.",
-            remedy="Look up its name (`apt search`) and mend `apt`.",
+            f"No apt package is called {', '.join(names)} in {called or base}.",
+            remedy="Look its name up (`apt search WORD` on such a system) and mend `apt` in "
+            "jupbox.toml.",
         )
     if done.returncode == 43:
         raise ResolveError(
             f"apt cannot install {' '.join(wanted)}: {last.removeprefix('E: ')}",
-            remedy="Loosen a `=version` in `apt`, or drop the package.",
+            remedy="Loosen a `=version` in `apt` in jupbox.toml, or drop the package.",
         )
     if done.returncode != 0:
-        raise EngineError(
-            f"apt could not be asked in {base} on {engine.place}: {last}",
+        raise engine.unreachable() or EngineError(
+            f"apt could not be asked in {called or base} on {engine.place}: {last}",
             remedy="Look whether containers start there: `docker run --rm IMAGE true`.",
         )
     version = next(line for line in said.splitlines() if line.startswith("PYTHON ")).split()[1]

@@ -138,18 +138,30 @@ class SshMachine:
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
             return HostKeyError(
                 f"The host key of {self.name} is another one than before.",
-                remedy="Ask its administrator whether that is right; if so, "
-                f"`ssh-keygen -R {self.host_name}` and `ssh {self.name}` once.",
+                remedy="Ask its administrator whether that is right; if so, run "
+                f"`{self._forget_key()}` and `ssh {self.name}` once.",
             )
         if "Host key verification failed" in said:
             return HostKeyError(
                 f"The host key of {self.name} is not known yet.",
-                remedy=f"Run `ssh {self.name}` once and compare the fingerprint.",
+                remedy=f"Run `ssh {self.name}` once in a terminal and compare the fingerprint.",
             )
         if "Permission denied" in said or "Too many authentication failures" in said:
-            return AuthError(f"{self.name} refused the login.", remedy=by_hand)
+            user = self.settings.get("user", "")
+            return AuthError(
+                f"{self.name} refused the login{f' as {user}' if user else ''}.", remedy=by_hand
+            )
         last = said.splitlines()[-1] if said else "ssh gave no reason"
         return HostError(f"{self.name} cannot be reached: {last}", remedy=by_hand)
+
+    def _forget_key(self) -> str:
+        """The command by which ssh forgets the host's key."""
+        name = self.settings.get("hostkeyalias", self.host_name)
+        port = self.settings.get("port", "22")
+        file = self.settings.get("userknownhostsfile", "").partition(" ")[0]
+        usual = not file or file.endswith("/.ssh/known_hosts")
+        words = ["ssh-keygen", *([] if usual else ["-f", file])]
+        return shlex.join([*words, "-R", name if port == "22" else f"[{name}]:{port}"])
 
     def run(
         self,
@@ -266,11 +278,11 @@ def _accepts(path: Path) -> bool:
 def _unreachable(host: str, port: int) -> str | None:
     """Why no TCP connection comes about, or None when one does."""
     try:
-        addresses = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         return f"the name {host} is not known"
     try:
-        socket.create_connection((str(addresses[0][4][0]), port), timeout=10).close()
+        socket.create_connection((host, port), timeout=10).close()
     except TimeoutError:
         return f"{host} port {port} does not answer"
     except OSError as error:

@@ -14,14 +14,17 @@ from tests.integration.boxes.fixtures import (
     systemd12,
     workbox,
 )
+from tests.integration.jupbox_command import ada, other_laptop
 
 __all__ = [
+    "ada",
     "bare12",
     "bare13",
     "box",
     "boxes",
     "keyring",
     "laptop",
+    "other_laptop",
     "pytest_itemcollected",
     "storebox",
     "systemd12",
