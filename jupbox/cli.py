@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from jupbox.console import Console
+from jupbox.console import Console, show_what_can_be_shown
 from jupbox.errors import JupboxError
 
 INTERRUPTED = 130
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A Jupyter server with TLS and a password on any machine you can ssh to.\n\n"
     "[b]jupbox up workbox[/b] puts it there, [b]jupbox open workbox[/b] brings it to your browser.",
-    epilog="Examples:  jupbox up workbox · jupbox open workbox · jupbox status · jupbox logs -f",
+    epilog="Examples:  jupbox up workbox, jupbox open workbox, jupbox status, jupbox logs -f",
 )
 
 _EVERY_DAY = "Every day"
@@ -260,5 +260,6 @@ def lock(
 
 def main() -> NoReturn:
     """The console script."""
+    show_what_can_be_shown()
     app(prog_name="jupbox")
     sys.exit(0)

@@ -6,6 +6,7 @@ On a terminal stages are shown as they run; elsewhere (a pipe, CI) each is a pla
 from __future__ import annotations
 
 import getpass
+import io
 import json
 import sys
 import time
@@ -19,6 +20,13 @@ from rich.text import Text
 
 from jupbox.errors import ConfirmationError, JupboxError, PasswordError
 from jupbox.secret import Secret
+
+
+def show_what_can_be_shown() -> None:
+    """Let a character that this terminal's encoding lacks come out as an escape, not as a crash."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Stage:
@@ -55,13 +63,17 @@ class Console:
         self.standing = "What was finished stays; the same command goes on from there."
         """What a user whose Ctrl-C ends the command must know; a workflow says it better."""
         self._unfinished = ""
+        show_what_can_be_shown()
         self._out = Rich(highlight=False, soft_wrap=True)
         self._err = Rich(stderr=True, highlight=False, soft_wrap=True)
 
     @property
+    def _unicode(self) -> bool:
+        return (self._err.encoding or "").lower().startswith("utf")
+
+    @property
     def _marks(self) -> tuple[str, str]:
-        unicode = (self._err.encoding or "").lower().startswith("utf")
-        return ("✓", "✗") if unicode else ("ok", "x")
+        return ("✓", "✗") if self._unicode else ("ok", "x")
 
     def plain(self, text: str) -> None:
         """A line of progress."""
@@ -102,7 +114,8 @@ class Console:
         begun = time.monotonic()
         self._unfinished = title
         if self._err.is_terminal and not self.verbose:
-            columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            spinner = SpinnerColumn("dots" if self._unicode else "line")
+            columns = (spinner, TextColumn("{task.description}"), TimeElapsedColumn())
             with Progress(*columns, console=self._err, transient=True) as progress:
                 yield Stage(self, title, progress)
         else:

@@ -79,7 +79,7 @@ def up(
     except BaseException:
         # sealed already and shown nowhere else: not even an interruption may swallow it
         if prepared and prepared.password:
-            console.facts([_password_row(prepared.password, found.site.command)])
+            console.facts([_password_row(prepared.password)])
         raise
     _report_up(found, target, console, authority=authority, prepared=prepared)
 
@@ -284,7 +284,7 @@ def _report_up(
         ("Open", f"jupbox open{word}"),
     ]
     if prepared and prepared.password:
-        rows.append(_password_row(prepared.password, word))
+        rows.append(_password_row(prepared.password))
     console.facts(rows)
     nickname = pki.authority_name(box.name)
     if prepared and prepared.new_authority:
@@ -293,8 +293,8 @@ def _report_up(
         console.line(f"Browsers here do not know its certificate yet: `jupbox trust{word}`.")
 
 
-def _password_row(chosen: Secret, word: str) -> tuple[str, str]:
-    return "Password", f"{chosen.reveal()} (shown this once; `jupbox password{word}` sets another)"
+def _password_row(chosen: Secret) -> tuple[str, str]:
+    return "Password", f"{chosen.reveal()} (shown this once)"
 
 
 # -- setup
@@ -518,7 +518,10 @@ def logs(
     """Show the server's log."""
     found = _find(box_name, around=around, console=console)
     container = _container(found, running=False)
-    return found.site.engine.logs(container.id, tail=tail, since=since, follow=follow)
+    try:
+        return found.site.engine.logs(container.id, tail=tail, since=since, follow=follow)
+    except KeyboardInterrupt:
+        return 0  # how one ends a log that is followed
 
 
 def down(box_name: str | None, *, around: Surroundings, console: Console) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -30,7 +31,9 @@ _BOOTSTRAP_SECONDS: Final = 1200
 # run from a temporary folder, and nothing on the machine changes.
 _SCRIPT: Final = r"""
 set -eu
-work=$(mktemp -d "${TMPDIR:-/tmp}/jupbox-base.XXXXXXXX")
+work=${TMPDIR:-/tmp}/jupbox-base.$1
+mkdir -m 700 "$work"
+echo $$ > "$work/pid"
 keep=
 trap '[ -n "$keep" ] || rm -rf "$work"' EXIT
 cat > "$work/sources.list" <<'SOURCES'
@@ -81,7 +84,20 @@ SOURCE_DATE_EPOCH=@EPOCH@ "$mmdebstrap" --quiet --variant=minbase \
   --customize-hook='echo localhost > "$1/etc/hostname"' \
   @SUITE@ "$work/base.tar" - < "$work/sources.list" >&2
 keep=yes
+rm "$work/pid"
 sha256sum "$work/base.tar"
+"""
+
+# Whatever still works in the folder (it was started as a group of its own) ends, then it goes.
+_CLEAN: Final = r"""
+work=${TMPDIR:-/tmp}/jupbox-base.$1
+[ -d "$work" ] || exit 0
+if group=$(cat "$work/pid" 2>/dev/null); then
+  kill -TERM -- "-$group" 2>/dev/null
+  for _ in $(seq 150); do kill -0 -- "-$group" 2>/dev/null || break; sleep 0.1; done
+  kill -KILL -- "-$group" 2>/dev/null
+fi
+rm -rf --one-file-system "$work"
 """
 
 
@@ -148,9 +164,10 @@ def resolve(
     suite = apt.debian_suite(reference)
     if suite is None:
         raise BaseImageError(
-            f"{reference} is not on the engine, and no registry was reached to pull it.",
-            remedy="Give the box a way to a registry, `docker load` the image there, or use "
-            "a Debian base, which jupbox can make from packages.",
+            f"{reference} is not on {engine.place}, and could not be pulled: no registry in reach, "
+            "or none has it.",
+            remedy="Check its name, give the box a way to a registry, `docker load` it there, "
+            "or use a Debian base, which jupbox can make itself.",
         )
     return _bootstrap(engine, reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say)
 
@@ -223,19 +240,41 @@ def _bootstrap(
         say(f"no registry in reach: making {suite} from Debian's packages on {machine.name}")
         script = _SCRIPT.replace("@SOURCES@", apt.debian_sources(mirror, suite).strip())
         script = script.replace("@SUITE@", suite).replace("@EPOCH@", str(epoch))
-        try:
-            done = machine.run(["sh", "-s"], input=script.encode(), timeout=_BOOTSTRAP_SECONDS)
-        except HostError as error:
-            reasons.append(error.message)
-            continue
-        digest, _, path = done.text.strip().splitlines()[-1].partition("  ")
-        tag = f"jupbox-base:{suite}-{digest[:12]}"
-        return _load(engine, machine, path, reference=reference, digest=f"sha256:{digest}", tag=tag)
+        with _workshop(machine) as run:
+            try:
+                said = run(script)
+            except HostError as error:
+                reasons.append(error.message)
+                continue
+            digest, _, path = said.strip().splitlines()[-1].partition("  ")
+            tag = f"jupbox-base:{suite}-{digest[:12]}"
+            return _load(
+                engine, machine, path, reference=reference, digest=f"sha256:{digest}", tag=tag
+            )
     raise BaseImageError(
         f"No way to {reference}: no registry was reached, and it could not be made from packages "
         f"({'; '.join(reasons)}).",
         remedy="Give the box a way to a registry, or `docker load` the image there.",
     )
+
+
+@contextlib.contextmanager
+def _workshop(machine: Machine) -> Iterator[Callable[[str], str]]:
+    """Run a script in a folder of its own; at the end, however it comes, nothing is left of both.
+
+    The end of the ssh client, or of the shell, ends nothing of what a script has started.
+    """
+    token = secrets.token_hex(6)
+
+    def run(script: str) -> str:
+        argv = ["setsid", "--wait", "sh", "-s", "--", token]
+        return machine.run(argv, input=script.encode(), timeout=_BOOTSTRAP_SECONDS).text
+
+    try:
+        yield run
+    finally:
+        with contextlib.suppress(HostError):
+            machine.run(["sh", "-s", "--", token], input=_CLEAN.encode(), check=False)
 
 
 def _load(
@@ -255,16 +294,14 @@ def _load(
             engine.build(context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None)
     else:
         change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
-        script = 'docker import --change "$2" "$1" "$3" && rm -rf "$(dirname "$1")"'
-        machine.run(["sh", "-c", script, "sh", path, change, tag], timeout=300)
+        machine.run(["docker", "import", "--change", change, path, tag], timeout=300)
     lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
     return Base(lock=lock, reference=tag)
 
 
 @contextlib.contextmanager
 def _adopted(tar: Path) -> Iterator[Path]:
-    """A build context that holds the tar alone; it and the tar's folder go at the end."""
+    """A build context that holds the tar alone; it goes at the end."""
     with tempfile.TemporaryDirectory(prefix="jupbox-base-") as folder:
         shutil.move(tar, Path(folder) / "base.tar")
-        shutil.rmtree(tar.parent, ignore_errors=True)
         yield Path(folder)

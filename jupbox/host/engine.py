@@ -474,7 +474,9 @@ class Engine:
         command = [str(word) for word in self.client.client_config.docker_cmd]
         options = ["--tail", tail, *(["--since", since] if since else [])]
         options += ["--follow"] if follow else []
-        return subprocess.run([*command, "logs", *options, container], check=False).returncode
+        # Jupyter logs to its standard error; here the log is the result
+        argv = [*command, "logs", *options, container]
+        return subprocess.run(argv, stderr=subprocess.STDOUT, check=False).returncode
 
     def last_log_lines(self, container: str, count: int) -> list[str]:
         """The last lines that a container wrote, both streams."""

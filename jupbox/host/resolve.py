@@ -34,7 +34,12 @@ _BLOCK: Final = re.compile(r"^\W*(?P<kind>error|cause|Caused by|hint|warning): "
 # the frame that some versions of uv draw around a cause, and carets under a wrong character
 _DRAWING: Final = re.compile(r"^[\s\u00d7│╰─▶├^]+", re.MULTILINE)
 _STDIN: Final = re.compile(r" in `-`( at position \d+)?")
-_LONGEST_REASON: Final = 400
+# what each of uv's reasons begins and ends with, and what jupbox itself has told uv
+_CONCLUSION: Final = re.compile(
+    r"^because |, we can conclude that your requirements are unsatisfiable", re.IGNORECASE
+)
+_NO_BUILD: Final = re.compile(r" because building from source is disabled[^()]*(\([^()]*\))?")
+_LONGEST_REASON: Final = 300
 
 
 def uv_version() -> str:
@@ -214,7 +219,7 @@ def _compile(
             offline = uv([*arguments, "--offline"], text)
             raise _unusable(done.stderr, reached=offline.returncode == done.returncode)
     raise ResolveError(
-        f"The Python packages do not resolve for Python {python_version} on {machine}: "
+        f"The Python packages do not resolve (Python {python_version}, {machine}): "
         f"{_reason(done.stderr)}",
         remedy="Change the requirement in jupbox.toml; only wheels for Linux count.",
     )
@@ -281,7 +286,7 @@ def _reason(stderr: str) -> str:
     if len(why) > _LONGEST_REASON // 2:
         why = re.split(r"(?<=\.) (?=And |Because )", why)[-1].removeprefix("And ")
     hint = next((block.text for block in blocks if block.kind == "hint"), "")
-    return _short(f"{why} {hint}".strip())
+    return _short(_NO_BUILD.sub("", _CONCLUSION.sub("", f"{why} {hint}")).strip())
 
 
 def _cause(stderr: str) -> str:

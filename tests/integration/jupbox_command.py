@@ -239,8 +239,8 @@ class Visitor:
         return x509.load_der_x509_certificate(der)
 
     def fingerprint(self) -> str:
-        """That certificate's SHA-256, in lower-case hex."""
-        return self.certificate().fingerprint(hashes.SHA256()).hex()
+        """That certificate's SHA-256 as browsers show it: `AB:CD:…`."""
+        return self.certificate().fingerprint(hashes.SHA256()).hex(":").upper()
 
     def _connect(self) -> ssl.SSLSocket:
         trust = ssl.create_default_context(cadata=self.ca_pem)

@@ -17,7 +17,6 @@ from tests.integration.jupbox_command import (
     Laptop,
     MainJob,
     StackOnBox,
-    new_laptop,
     save,
 )
 

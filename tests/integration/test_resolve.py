@@ -421,7 +421,7 @@ def test_uvs_reason_is_told_in_short(
     resolve: Resolve, index: Index, requirement: str, reason: str
 ) -> None:
     error = _failure(resolve, "leaf", requirement, UV_DEFAULT_INDEX=index.url())
-    assert error.message.startswith("The Python packages do not resolve for Python 3.13 on ")
+    assert error.message.startswith("The Python packages do not resolve (Python 3.13, ")
     assert reason in error.message
 
 

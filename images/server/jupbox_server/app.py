@@ -59,6 +59,8 @@ def _ours(paths: Paths, *, ip: str, port: int, root_dir: Path, allow_root: bool)
         shutdown_no_activity_timeout=0,
         answer_yes=True,
     )
+    # the image is read-only: what its manager installs could not even be written
+    config.LabApp.extension_manager = "readonly"
     return config
 
 

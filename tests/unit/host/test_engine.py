@@ -1,0 +1,420 @@
+"""The engine's room, as far as it goes without one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace as Thing
+from typing import Any
+
+import pytest
+
+from jupbox.errors import (
+    BuildError,
+    ClientError,
+    DiskFullError,
+    EngineError,
+    HostError,
+    JupboxError,
+    PortTakenError,
+)
+from jupbox.host import engine as room
+from jupbox.host.engine import Engine, tar
+from tests.unit.fakes import members, unpacked
+
+Answer = Callable[[tuple[str, ...]], tuple[int, str]]
+
+
+class Told(Engine):
+    """An engine whose command line answers as it is told."""
+
+    def __init__(self, answer: Answer = lambda words: (0, ""), *, place: str = "workbox") -> None:
+        super().__init__(Path("/nowhere/docker.sock"), place=place)
+        self.answer = answer
+        self.calls: list[tuple[str, ...]] = []
+        self.lost: JupboxError | None = None
+
+    def _docker(
+        self, *arguments: str, input: bytes = b"", timeout: float | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        self.calls.append(arguments)
+        code, said = self.answer(arguments)
+        text = said.encode()
+        return subprocess.CompletedProcess(arguments, code, stdout=text, stderr=text)
+
+    def unreachable(self) -> JupboxError | None:
+        return self.lost
+
+
+# --- versions ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("version", "expected"),
+    [
+        ("26.1.5", (26, 1)),
+        ("v2.26.1", (2, 26)),
+        ("26.1.5+dfsg1", (26, 1)),
+        ("2.26.1-4", (2, 26)),
+        ("0.13.1+ds1-3", (0, 13)),
+        ("29.0.0-rc.2", (29, 0)),
+        ("30.2", (30, 2)),
+        ("github.com/docker/buildx", ()),
+        ("Docker", ()),
+        ("dev", ()),
+        ("", ()),
+    ],
+)
+def test_a_version_is_its_first_two_numbers(version: str, expected: tuple[int, ...]) -> None:
+    assert room._numbers(version) == expected
+
+
+@pytest.mark.parametrize("version", ["26.1.0", "26.1.5+dfsg1", "26.10", "27.0.1", "30.1.2"])
+def test_an_engine_that_is_new_enough_is_fine(version: str) -> None:
+    assert Told(lambda words: (0, f"{version}\n")).check() == version
+
+
+@pytest.mark.parametrize("version", ["26.0.9", "24.0.7", "5.4.2", "1.13.1", "dev"])
+def test_an_older_engine_is_an_error_with_both_versions(version: str) -> None:
+    with pytest.raises(EngineError, match=r"26\.1 or newer") as caught:
+        Told(lambda words: (0, version)).check()
+    assert version in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("compose", "buildx"),
+    [
+        ("Docker Compose version v2.26.1", "github.com/docker/buildx v0.13.1 788433953af1"),
+        ("Docker Compose version 2.26.1-4", "github.com/docker/buildx 0.13.1+ds1-3+b1"),
+        ("Docker Compose version v5.0.1", "github.com/docker/buildx v0.30.1-desktop.1 abc"),
+    ],
+)
+def test_clients_that_are_new_enough_are_fine(compose: str, buildx: str) -> None:
+    said = {"compose": compose, "buildx": buildx}
+    Told(lambda words: (0, said[words[0]])).check_clients()
+
+
+@pytest.mark.parametrize(
+    ("plugin", "said"),
+    [
+        ("compose", "Docker Compose version v2.25.0"),
+        ("compose", "Docker Compose version dev"),
+        ("buildx", "github.com/docker/buildx v0.12.9 abc"),
+    ],
+)
+def test_an_older_client_is_an_error(plugin: str, said: str) -> None:
+    fine = {"compose": "v9.9", "buildx": "v9.9"}
+    with pytest.raises(ClientError, match=f"`docker {plugin}` on this machine is"):
+        Told(lambda words: (0, (fine | {plugin: said})[words[0]])).check_clients()
+
+
+def test_a_missing_client_is_an_error_that_says_how_to_get_it() -> None:
+    with pytest.raises(ClientError, match="no `compose`") as caught:
+        Told(lambda words: (1, "unknown command")).check_clients()
+    assert "docker-compose" in caught.value.remedy
+
+
+def test_no_docker_command_is_an_error_and_nothing_is_downloaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises(ClientError, match="no Docker command line"):
+        _ = Engine(Path("/nowhere"), place="workbox").client
+
+
+def test_the_users_own_context_and_builder_do_not_count(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "docker").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("DOCKER_CONTEXT", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG"):
+        monkeypatch.setenv(name, "1")
+    config = Engine(tmp_path / "docker.sock", place="workbox").client.client_config
+    assert config.docker_cmd[-2:] == ["--host", f"unix://{tmp_path / 'docker.sock'}"]
+    assert not {"DOCKER_CONTEXT", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG"} & set(os.environ)
+
+
+# --- why a build failed -----------------------------------------------------------------------
+
+APT_FAILS = """\
+#1 [internal] load build definition from Dockerfile
+#8 [system 1/1] RUN --mount=type=bind sh /build/apt.sh /build/apt.txt
+#8 1.204 NOTE: nothing of interest
+#8 2.345 E: Version '1:9.9' for 'git' was not found
+#8 ERROR: process "/bin/sh -c sh /build/apt.sh" did not complete successfully: exit code: 100
+------
+ > [system 1/1] RUN --mount=type=bind sh /build/apt.sh /build/apt.txt:
+2.345 E: Version '1:9.9' for 'git' was not found
+------
+Dockerfile:7
+ERROR: failed to solve: process "/bin/sh -c sh" did not complete successfully: exit code: 100
+"""
+UV_FAILS = """\
+#9 4.1 error: Failed to download `numpy==2.3.4`
+#9 4.1   Caused by: operation timed out
+#9 ERROR: process "/bin/sh -c sh /build/python.sh" did not complete successfully: exit code: 2
+ERROR: failed to solve: process "/bin/sh -c sh" did not complete successfully: exit code: 2
+"""
+PIP_FAILS = """\
+#9 4.1 ERROR: Could not find a version that satisfies the requirement uv==0.9.1
+#9 4.2 ERROR: No matching distribution found for uv==0.9.1
+#9 ERROR: process "/bin/sh -c sh /build/tools.sh" did not complete successfully: exit code: 1
+"""
+COPY_FAILS = '#7 ERROR: failed to calculate checksum of ref x: "/build": not found\n'
+SILENT = '#8 ERROR: process "/bin/sh -c false" did not complete successfully: exit code: 1\n'
+
+
+@pytest.mark.parametrize(
+    ("log", "reason"),
+    [
+        (APT_FAILS, "E: Version '1:9.9' for 'git' was not found"),
+        (UV_FAILS, "error: Failed to download `numpy==2.3.4`"),
+        (PIP_FAILS, "ERROR: No matching distribution found for uv==0.9.1"),
+        (COPY_FAILS, 'ERROR: failed to calculate checksum of ref x: "/build": not found'),
+        (SILENT, 'ERROR: process "/bin/sh -c false" did not complete successfully: exit code: 1'),
+        ("\n \n", "no reason given"),
+        ("", "no reason given"),
+    ],
+)
+def test_a_build_error_says_the_reason_and_not_that_there_was_one(log: str, reason: str) -> None:
+    error = Told()._build_error(log.splitlines())
+    assert isinstance(error, BuildError)
+    assert error.message == f"The image did not build on workbox: {reason}"
+
+
+def test_a_very_long_reason_is_cut() -> None:
+    error = Told()._build_error(["#8 1.0 E: " + "x" * 5000])
+    assert len(error.message) < 400
+
+
+@pytest.mark.parametrize("said", ["No space left on device", "write x: no space left on device"])
+def test_a_full_disk_in_a_build_is_a_full_disk(said: str) -> None:
+    error = Told()._build_error([f"#8 9.1 E: {said}", "ERROR: failed to solve"])
+    assert isinstance(error, DiskFullError)
+    assert "builder prune" in error.remedy
+
+
+def test_an_engine_that_went_away_in_a_build_is_no_fault_of_the_build() -> None:
+    engine = Told()
+    engine.lost = HostError("The connection was lost.", remedy="Again.")
+    assert engine._build_error(["ERROR: failed to receive status"]) is engine.lost
+
+
+# --- what the engine refuses ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Error response from daemon: Bind for 0.0.0.0:8888 failed: port is already allocated",
+         PortTakenError),
+        ("listen tcp4 127.0.0.1:8888: bind: address already in use", PortTakenError),
+        ("mkdir /var/lib/docker/x: no space left on device", DiskFullError),
+        ("Error response from daemon: conflict", EngineError),
+        ("", EngineError),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_an_error_of_its_kind(said: str, kind: type[JupboxError]) -> None:
+    assert type(Told().error("starting", said)) is kind
+
+
+def test_a_refusal_says_what_was_done_and_the_engines_last_words() -> None:
+    error = Told().error("starting", "warning: x\nError response from daemon: conflict\n\n")
+    assert error.message == "The Docker engine on workbox failed at starting: conflict"
+
+
+# --- whether it is there ----------------------------------------------------------------------
+
+
+@contextmanager
+def listening(path: Path, answer: bytes) -> Iterator[None]:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        server.settimeout(10)
+
+        def serve() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(1000)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_an_engine_that_answers_is_there(tmp_path: Path) -> None:
+    with listening(tmp_path / "s", b"HTTP/1.1 200 OK\r\n\r\n"):
+        assert Engine(tmp_path / "s", place="workbox").unreachable() is None
+
+
+def test_an_engine_that_says_nothing_is_not(tmp_path: Path) -> None:
+    with listening(tmp_path / "s", b""):
+        error = Engine(tmp_path / "s", place="workbox", word="work").unreachable()
+    assert isinstance(error, EngineError)
+    assert "jupbox setup work" in error.remedy
+
+
+@pytest.mark.parametrize(("place", "kind"), [("workbox", HostError), ("this machine", EngineError)])
+def test_no_socket_is_a_lost_connection_or_no_engine(
+    tmp_path: Path, place: str, kind: type[JupboxError]
+) -> None:
+    assert isinstance(Engine(tmp_path / "s", place=place).unreachable(), kind)
+
+
+# --- images and containers --------------------------------------------------------------------
+
+
+def test_an_image_is_mapped() -> None:
+    found = Thing(
+        id="sha256:1",
+        repo_tags=None,
+        repo_digests=["debian@sha256:2"],
+        root_fs=Thing(layers=["sha256:3"]),
+        config=Thing(labels=None),
+        architecture="arm64",
+        size=7,
+    )
+    image = room._image(found)
+    assert (image.id, image.tags, image.digests) == ("sha256:1", (), ("debian@sha256:2",))
+    assert (image.layers, image.labels) == (("sha256:3",), {})
+    assert (image.architecture, image.size) == ("arm64", 7)
+
+
+def found_container(**changes: Any) -> Thing:
+    started = datetime(2026, 1, 1, tzinfo=UTC)
+    given: dict[str, Any] = {
+        "id": "1",
+        "name": "notebook",
+        "image": "sha256:1",
+        "state": Thing(
+            status="running", health=Thing(status="healthy"), exit_code=0, started_at=started
+        ),
+        "restart_count": None,
+        "config": Thing(labels={"a": "b"}),
+        "mounts": [
+            Thing(type="volume", destination="/tmp", name="v"),
+            Thing(type="bind", destination="/data", name=None),
+        ],
+        "host_config": Thing(port_bindings=None),
+    }
+    return Thing(**(given | changes))
+
+
+def binding(address: str | None, port: str | None) -> Thing:
+    return Thing(host_ip=address, host_port=port)
+
+
+def test_a_container_is_mapped() -> None:
+    container = room._container(found_container())
+    assert (container.name, container.running, container.health) == ("notebook", True, "healthy")
+    assert (container.restarts, container.published) == (0, None)
+    assert container.volumes == {"/tmp": "v"}
+    assert container.started == datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def test_a_container_that_was_never_started_has_no_start() -> None:
+    never = datetime(1, 1, 1, tzinfo=UTC)
+    state = Thing(status="created", health=None, exit_code=None, started_at=never)
+    container = room._container(found_container(state=state))
+    assert (container.started, container.running, container.health) == (None, False, "")
+
+
+@pytest.mark.parametrize(
+    ("bindings", "expected"),
+    [
+        (None, []),
+        ({}, []),
+        ({"8888/tcp": None}, []),
+        ({"8888/tcp": [binding("127.0.0.1", "8889")]}, [("127.0.0.1", 8889)]),
+        ({"8888/tcp": [binding("", "80"), binding("::1", "81")]}, [("0.0.0.0", 80), ("::1", 81)]),
+        ({"80/tcp": [binding(None, "")]}, []),
+        ({"80/tcp": [binding(None, None)], "81/tcp": [binding(None, "9")]}, [("0.0.0.0", 9)]),
+        ({"80/tcp": [binding("", "8000-8002")]}, [("0.0.0.0", n) for n in (8000, 8001, 8002)]),
+    ],
+)
+def test_published_ports(bindings: Any, expected: list[tuple[str, int]]) -> None:
+    found = found_container(host_config=Thing(port_bindings=bindings))
+    assert room._published(found) == expected
+    assert room._container(found).published == (expected[0] if expected else None)
+
+
+def listing(*containers: Thing) -> Engine:
+    engine = Told()
+    engine._client = Thing(container=Thing(list=lambda **_: list(containers)))  # type: ignore[assignment]
+    return engine
+
+
+def with_port(name: str, port: str, project: str = "") -> Thing:
+    labels = {"com.docker.compose.project": project}
+    ports = {"80/tcp": [binding("", "1")], "81/tcp": [binding("", port)]}
+    return found_container(
+        name=name, config=Thing(labels=labels), host_config=Thing(port_bindings=ports)
+    )
+
+
+def test_every_port_of_every_container_is_taken() -> None:
+    assert listing(with_port("a", "8888"), with_port("b", "9")).published_ports() == {1, 9, 8888}
+
+
+def test_the_owner_of_a_port_is_found_by_any_of_its_ports() -> None:
+    engine = listing(with_port("mine", "8888", "stack"), with_port("theirs", "8888"))
+    assert engine.port_owner(8888, except_stack="stack") == "theirs"
+    assert engine.port_owner(7, except_stack="stack") is None
+
+
+# --- copying ----------------------------------------------------------------------------------
+
+
+def test_a_tar_carries_owners_and_modes_and_no_time() -> None:
+    made = tar({"key.pem": (b"key", 0o400), "cert.pem": (b"", 0o444)}, uid=70000, gid=3)
+    assert unpacked(made) == {"key.pem": b"key", "cert.pem": b""}
+    found = {m.name: (m.mode, m.uid, m.gid, m.mtime) for m in members(made)}
+    assert found == {"key.pem": (0o400, 70000, 3, 0), "cert.pem": (0o444, 70000, 3, 0)}
+
+
+def test_a_seal_goes_to_the_engine_on_standard_input() -> None:
+    engine = Told()
+    engine.put("c", "/etc/jupbox/seal", tar({"key.pem": (b"hunter2", 0o400)}, uid=1, gid=1))
+    assert engine.calls == [("cp", "-", "c:/etc/jupbox/seal")]
+
+
+def test_what_is_not_there_is_no_file() -> None:
+    engine = Told(lambda words: (1, "no such file") if words[0] == "cp" else (0, "{}"))
+    assert engine.get("c", "/nothing") == {}
+
+
+def test_an_engine_that_fails_is_not_taken_for_an_empty_folder() -> None:
+    with pytest.raises(EngineError):
+        Told(lambda words: (1, "no such container")).get("c", "/etc")
+
+
+def test_a_passing_container_goes_at_the_end_whatever_happens() -> None:
+    engine = Told()
+    with pytest.raises(KeyboardInterrupt), engine.scratch("image", volumes={"v": "/v"}) as name:
+        raise KeyboardInterrupt
+    assert engine.calls[0][0] == "create"
+    assert engine.calls[-1][0] == "rm"
+    assert engine.calls[-1][-1] == name
+
+
+def test_a_change_is_finished_before_ctrl_c_counts() -> None:
+    def interrupt(words: tuple[str, ...]) -> tuple[int, str]:
+        signal.raise_signal(signal.SIGINT)
+        return 0, ""
+
+    engine = Told(interrupt)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        engine.stop("c")
+    assert engine.calls == [("stop", "c")]
+    assert signal.getsignal(signal.SIGINT) is before
