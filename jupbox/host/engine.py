@@ -7,6 +7,7 @@ go to the engine on standard input alone, never in argv or environment.
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import secrets
@@ -531,15 +532,15 @@ class Engine:
         It is never made current, and one that is not ours (another description) is left alone.
         """
         plain = [str(self.client.client_config.docker_cmd[0])]
+        # not by --format: there a template cannot reach the description
         shown = subprocess.run(
-            [*plain, "context", "inspect", "--format",
-             "{{.Metadata.Description}}\n{{.Endpoints.docker.Host}}", name],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+            [*plain, "context", "inspect", name], capture_output=True, check=False
+        )
         verb = "create"
         if shown.returncode == 0:
-            said, _, current = shown.stdout.strip().partition("\n")
-            if said != description or current == host:
+            (there,) = json.loads(shown.stdout)
+            ours = there["Metadata"].get("Description") == description
+            if not ours or there["Endpoints"]["docker"]["Host"] == host:
                 return
             verb = "update"
         subprocess.run(

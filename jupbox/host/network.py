@@ -24,6 +24,7 @@ from jupbox.host.files import write_atomic
 
 _PROXIES: Final = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
+_SYSTEM_BUNDLE: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 # what says where packages come from; anything else of uv's environment is about this machine
 _INDEXES: Final = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST")
 # `name=https://…`; a password in the address may hold a `=` too
@@ -93,12 +94,16 @@ def look(
         Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml",
     )
     netrc = _first_file(Path(environ.get("NETRC") or home / ".netrc"))
+    sources = _sources(base, hosts)
+    bundle = _bundle(environ, configured_bundle)
+    if bundle is None and "https://" in sources:
+        bundle = _first_file(_SYSTEM_BUNDLE)  # a slim base knows no CA at all
     return Network(
-        ca_bundle=_bundle(environ, configured_bundle),
+        ca_bundle=bundle,
         variables={**variables, **indexes},
         uv_configuration=uv_configuration,
         netrc=netrc if indexes or uv_configuration else None,
-        sources=_sources(base, hosts),
+        sources=sources,
     )
 
 

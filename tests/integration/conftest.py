@@ -14,10 +14,11 @@ from tests.integration.boxes.fixtures import (
     systemd12,
     workbox,
 )
-from tests.integration.jupbox_command import ada, other_laptop
+from tests.integration.jupbox_command import ada, ada_on_store, other_laptop
 
 __all__ = [
     "ada",
+    "ada_on_store",
     "bare12",
     "bare13",
     "box",

@@ -14,9 +14,8 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -283,14 +282,14 @@ class MainJob:
 
     Attributes:
         logins: how many ssh logins that first `up` took.
-        seconds: how long it took.
+        prepared: what ran before it.
     """
 
     laptop: Laptop
     stack: StackOnBox
     first: Answer
     logins: int
-    seconds: float
+    prepared: Answer | None = None
 
     @property
     def box(self) -> BoxUnderTest:
@@ -331,7 +330,13 @@ class MainJob:
 _JOBS: dict[str, MainJob] = {}
 
 
-def main_job(box: BoxUnderTest, keyring: Keyring, config: pytest.Config) -> MainJob:
+def main_job(
+    box: BoxUnderTest,
+    keyring: Keyring,
+    config: pytest.Config,
+    *,
+    prepare: Callable[[Laptop], Answer | None] = lambda laptop: None,
+) -> MainJob:
     """The main job on a box: done cold at the first call of a process, and kept."""
     if box.name not in _JOBS:
         keep = ExitStack()
@@ -339,14 +344,15 @@ def main_job(box: BoxUnderTest, keyring: Keyring, config: pytest.Config) -> Main
         folder = Path(tempfile.mkdtemp(prefix="jupboxtest-"))
         keep.callback(shutil.rmtree, folder, ignore_errors=True)
         laptop = keep.enter_context(new_laptop(folder, keyring))
-        before, begun = box.accepted(), time.monotonic()
+        prepared = prepare(laptop)
+        before = box.accepted()
         first = laptop.must("up", box.name)
         _JOBS[box.name] = MainJob(
             laptop=laptop,
             stack=StackOnBox(box=box, name=f"jupbox-ada-{box.name}"),
             first=first,
             logins=box.accepted() - before,
-            seconds=time.monotonic() - begun,
+            prepared=prepared,
         )
     job = _JOBS[box.name]
     job.ensure_running()
@@ -360,6 +366,27 @@ def ada(workbox: BoxUnderTest, keyring: Keyring, pytestconfig: pytest.Config) ->
 
 
 @pytest.fixture
+def ada_on_store(storebox: BoxUnderTest, keyring: Keyring, pytestconfig: pytest.Config) -> MainJob:
+    """The same on storebox, where the base was made by the box itself."""
+    return main_job(storebox, keyring, pytestconfig, prepare=_lock_from_a_mac)
+
+
+def _lock_from_a_mac(laptop: Laptop) -> Answer:
+    """Lock `minimal` on storebox as root, from a laptop that is no Linux."""
+    folder = laptop.folder.parent / "mac"
+    folder.mkdir()
+    uname = folder / "uname"
+    uname.write_text('#!/bin/sh\n[ "$1" = -s ] && echo Darwin || exec /bin/uname "$@"\n')
+    uname.chmod(0o755)
+    mac = laptop.at(
+        folder,
+        PATH=f"{folder}:{laptop.environ['PATH']}",
+        XDG_DATA_HOME=str(folder / "data"),
+    )
+    return mac.must("lock", "--on", "storebox-root")
+
+
+@pytest.fixture
 def other_laptop(tmp_path: Path, keyring: Keyring) -> Iterator[Laptop]:
     """A second laptop, with no state of its own."""
     with new_laptop(tmp_path, keyring) as laptop:
@@ -367,6 +394,18 @@ def other_laptop(tmp_path: Path, keyring: Keyring) -> Iterator[Laptop]:
 
 
 # --- into an image ----------------------------------------------------------------------------
+
+
+def files_of_image(box: BoxUnderTest, image: str, path: str) -> dict[str, tarfile.TarInfo]:
+    """The entries at and below a path of an image of the box, by name from its last part on."""
+    made = box.exec("docker", "create", image).strip()
+    try:
+        copy = ["docker", "exec", box.container, "docker", "cp", f"{made}:{path}", "-"]
+        done = subprocess.run(copy, check=True, capture_output=True, timeout=60)
+    finally:
+        box.exec("docker", "rm", "--force", made)
+    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+        return {member.name: member for member in tar}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -72,7 +72,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     for name in STRAYS:
         (source / name).parent.mkdir(exist_ok=True)
         (source / name).write_text("stray")
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, source, cwd=source)
+    # both named: without, the wheel is built from the sdist, and what the sdist lacks is not seen
+    build = (sys.executable, "-m", "build", "--no-isolation", "--wheel", "--sdist")
+    run(*build, "--outdir", out, source, cwd=source)
     (wheel,), (sdist,) = out.glob("*.whl"), out.glob("*.tar.gz")
     return Built(wheel=wheel, sdist=sdist)
 

@@ -85,7 +85,7 @@ Signed-By:
             id="deb822, a field over several lines",
         ),
         pytest.param(
-            f"deb {MAIN} trixie-backports main\ndeb {MAIN} trixie main",
+            f"deb http://other.example/debian trixie-backports main\ndeb {MAIN} trixie main",
             Mirror(main=MAIN, security=None),
             id="backports first",
         ),
