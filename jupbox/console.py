@@ -104,6 +104,8 @@ class Console:
 
     def interrupted(self) -> None:
         """One line that says what Ctrl-C ended, and one that says what stands."""
+        if self._err.is_terminal:
+            self._err.print()  # the terminal has put its ^C, or a question stands there
         during = f' during "{self._unfinished}"' if self._unfinished else ""
         self._err.print(Text(f"{self._marks[1]} Interrupted{during}.", style="bold red"))
         self._err.print(Text(f"  {self.standing}"))
@@ -167,6 +169,7 @@ class Console:
                 "There is no terminal to ask for the password on.", remedy=remedy
             ) from None
         except EOFError:
+            self._err.print()  # the question ended with no line break
             raise PasswordError("No password was entered.", remedy=remedy) from None
 
 

@@ -378,6 +378,10 @@ def status(box_name: str | None, *, around: Surroundings, console: Console, as_j
     """Show one box, or every box of the project; 0 when all that were asked for are healthy."""
     project = load_project(around)
     names = [box_name] if box_name or len(project.boxes) < 2 else sorted(project.boxes)
+    if len(names) == 1 and not as_json:
+        found = _find(names[0], around=around, console=console)
+        _print_status(console, _status(found, around.now()))
+        return 0
     reports = [_status_or_error(name, project, around, console) for name in names]
     if as_json:
         console.json(reports[0] if box_name or len(reports) == 1 else reports)

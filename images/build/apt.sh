@@ -18,4 +18,4 @@ apt-get -q $options update
 # shellcheck disable=SC2086,SC2046
 apt-get -q $options install -y --no-install-recommends --allow-downgrades $(cat "$1")
 rm -rf /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/cache/debconf/*-old \
-    /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old
+    /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old

@@ -296,6 +296,11 @@ class MainJob:
         """The box that it runs on."""
         return self.stack.box
 
+    @property
+    def lock(self) -> Path:
+        """The lock of a laptop with no project."""
+        return Path(self.laptop.environ["XDG_DATA_HOME"], "jupbox", "jupbox.lock")
+
     @cached_property
     def ca_pem(self) -> str:
         """The box's CA certificate as `trust --print` writes it."""

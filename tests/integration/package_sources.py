@@ -98,7 +98,7 @@ class _Index(_Handler):
         else:
             self.answer(404)
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
 
 
 class _Proxy(_Handler):
@@ -133,7 +133,7 @@ class _Proxy(_Handler):
         finally:
             there.close()
 
-    do_HEAD = do_GET
+    do_HEAD = do_GET  # noqa: N815 - http.server's name
 
     def _admitted(self, what: str) -> bool:
         if self.service.admits(self.headers["Proxy-Authorization"]):

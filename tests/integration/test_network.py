@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +55,8 @@ class ProjectBox:
 
 def project_box(job: MainJob, folder: Path, name: str) -> Iterator[ProjectBox]:
     folder.mkdir(exist_ok=True)
+    # as a team shares it; resolving it anew for each test would only take time
+    shutil.copy(job.lock, folder)
     stack = StackOnBox(box=job.box, name=f"jupbox-ada-{name}")
     try:
         yield ProjectBox(laptop=job.laptop.at(folder), stack=stack)
@@ -129,7 +132,7 @@ def test_memory_files_and_port_are_as_the_project_says(
     front.stack.docker("rm", front.stack.inspect()["Id"])
     front.up('port = "auto"\nfiles = "volume"\nmemory = "2g"')
     assert front.stack.inspect()["HostConfig"]["Memory"] == 2 << 30
-    assert front.stack.exec("cat", "notebooks/kept.txt") == "in the volume"
+    assert front.stack.exec("cat", "/home/ada/notebooks/kept.txt") == "in the volume"
 
 
 def own_certificate(folder: Path, *, address: str) -> str:

@@ -42,7 +42,7 @@ def test_down_and_up_keep_everything_on_this_store(ada_on_store: MainJob) -> Non
     after = ada_on_store.status()
     kept = ("url", "certificate", "container", "lock", "generation")
     assert {key: before[key] for key in kept} == {key: after[key] for key in kept}
-    assert ada_on_store.stack.exec("cat", "notebooks/kept.txt") == "from the host\n"
+    assert ada_on_store.stack.exec("cat", "/home/ada/notebooks/kept.txt") == "from the host\n"
 
 
 @pytest.mark.slow
