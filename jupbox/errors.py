@@ -179,3 +179,10 @@ class ConfirmationError(JupboxError):
 
     exit_code = 37
     meaning = "not confirmed"
+
+
+class BusyError(JupboxError):
+    """Another process changes the same stack."""
+
+    exit_code = 38
+    meaning = "another jupbox is changing it"

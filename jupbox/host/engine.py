@@ -16,13 +16,14 @@ import signal
 import socket as sockets
 import subprocess
 import tarfile
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jupbox.errors import (
     BuildError,
@@ -93,6 +94,16 @@ class Container:
         return self.state == "running"
 
 
+_Read = TypeVar("_Read")
+
+# What the user set for docker in general and would lead our calls astray; the last one prints
+# the whole environment.
+_OTHERS: Final = (
+    "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH",
+    "DOCKER_DEFAULT_PLATFORM", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG",
+)  # fmt: skip
+
+
 class Engine:
     """A Docker engine behind a unix socket.
 
@@ -125,7 +136,7 @@ class Engine:
                 "There is no Docker command line on this machine.", remedy=_CLIENT_REMEDY
             )
         # our own calls name their engine; a context or builder of the user's would win over it
-        for variable in ("DOCKER_CONTEXT", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG"):
+        for variable in _OTHERS:
             os.environ.pop(variable, None)
         return DockerClient(host=f"unix://{self._socket}", client_call=[docker], **options)
 
@@ -282,7 +293,7 @@ class Engine:
                 filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
             unique = {image.id: image for image in found}
-            return [_image(image) for image in unique.values()]
+            return _present(unique.values(), _image)
 
     def pull(self, reference: str, *, timeout: float) -> bool:
         """Try to pull an image; whether it came within `timeout` seconds."""
@@ -290,11 +301,6 @@ class Engine:
             return self._docker("pull", "--quiet", reference, timeout=timeout).returncode == 0
         except EngineError:
             return False
-
-    def tag(self, image: str, tag: str) -> None:
-        """Give an image one more tag."""
-        with self._guard("tagging an image"):
-            self.client.image.tag(image, tag)
 
     def remove_image(self, reference: str) -> None:
         """Remove a tag, and the image when nothing else holds it."""
@@ -370,27 +376,29 @@ class Engine:
             found = self.client.container.list(
                 all=True, filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
-            return [_container(container) for container in found]
+            return _present(found, _container)
 
     def published_ports(self) -> frozenset[int]:
         """Host ports of all containers, stopped ones too: they want theirs back at their start."""
         with self._guard("listing containers"):
             found = self.client.container.list(all=True)
-            return frozenset(port for c in found for _, port in _published(c))
+            ports = _present(found, _published)
+        return frozenset(port for published in ports for _, port in published)
 
     def port_owner(self, port: int, *, except_stack: str) -> str | None:
         """The running container that publishes a port, if it is not the stack's own."""
         with self._guard("listing containers"):
             found = self.client.container.list()
-            return next(
-                (
-                    _container(c).name
-                    for c in found
-                    if port in {one for _, one in _published(c)}
-                    and _container(c).labels.get("com.docker.compose.project") != except_stack
-                ),
-                None,
-            )
+            published = _present(found, lambda c: (_container(c), _published(c)))
+        return next(
+            (
+                container.name
+                for container, bindings in published
+                if port in {one for _, one in bindings}
+                and container.labels.get("com.docker.compose.project") != except_stack
+            ),
+            None,
+        )
 
     @contextmanager
     def scratch(
@@ -413,7 +421,10 @@ class Engine:
         options += [f"--label={key}={value}" for key, value in (labels or {}).items()]
         try:
             options += ["--pull", "never", "--name", name]
-            self._must("creating a container", "create", *options, image)
+            # the user's own client configuration may name proxies, which docker would write into
+            # the container's environment, and `commit` into the image
+            with tempfile.TemporaryDirectory(prefix="jupbox-docker-") as empty:
+                self._must("creating a container", "--config", empty, "create", *options, image)
             yield name
         finally:
             self._remove_container(name)
@@ -454,7 +465,10 @@ class Engine:
         name = _passing_name()
         try:
             return self._docker(
-                *("run", "--rm", "-i", "--name", name, image, *command), input=input, timeout=600
+                *("run", "--rm", "-i", "--name", name, "--user", "0", "--entrypoint", command[0]),
+                *(image, *command[1:]),
+                input=input,
+                timeout=600,
             )
         except BaseException:
             # the end of the client does not end what it started
@@ -585,6 +599,17 @@ def tar(files: Mapping[str, tuple[bytes, int]], *, uid: int, gid: int) -> bytes:
             member.size, member.mode, member.uid, member.gid = len(content), mode, uid, gid
             archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
+
+
+def _present(found: Iterable[Any], read: Callable[[Any], _Read]) -> list[_Read]:
+    """What `read` makes of each; one that vanished since it was listed is left out."""
+    from python_on_whales.exceptions import NoSuchContainer, NoSuchImage  # noqa: PLC0415
+
+    there = []
+    for one in found:
+        with suppress(NoSuchContainer, NoSuchImage):
+            there.append(read(one))
+    return there
 
 
 def _image(found: Any) -> Image:

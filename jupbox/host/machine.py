@@ -5,6 +5,7 @@ Every other room asks a `Machine` and does not know which kind it talks to.
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from jupbox.errors import HostError
+import platformdirs
+
+from jupbox.errors import BusyError, HostError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,16 @@ class Machine(Protocol):
         """
         ...
 
+    def exclusive(self, name: str) -> AbstractContextManager[None]:
+        """Let one process at a time change what `name` stands for there.
+
+        The lock goes with the process that holds it, however that ends.
+
+        Raises:
+            BusyError: another process holds it.
+        """
+        ...
+
     def tunnel(self, port: int, *, local_port: int = 0) -> AbstractContextManager[int]:
         """A port on this computer's 127.0.0.1 that leads to 127.0.0.1:`port` there.
 
@@ -97,6 +110,14 @@ def failed(done: Completed, machine: str) -> HostError:
     return HostError(
         f"`{done.argv[0]}` failed on {machine}: {detail}",
         remedy=f"Run it there by hand to see more: {' '.join(done.argv)[:200]}",
+    )
+
+
+def busy(machine: str) -> BusyError:
+    """The error for a lock that another process holds."""
+    return BusyError(
+        f"Another jupbox is changing the same server on {machine} right now.",
+        remedy="Wait until it is done, then run this again.",
     )
 
 
@@ -137,6 +158,18 @@ class LocalMachine:
     def local_socket(self, remote: str) -> Path:
         """See `Machine.local_socket`: the socket itself."""
         return Path(remote)
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """See `Machine.exclusive`."""
+        folder = platformdirs.user_state_path("jupbox")
+        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+        with (folder / f"{name}.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise busy(self.name) from None
+            yield
 
     @contextmanager
     def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:

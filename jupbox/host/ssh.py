@@ -20,7 +20,7 @@ from typing import Final
 
 from jupbox.errors import AuthError, ClientError, HostError, HostKeyError
 from jupbox.host.files import runtime_directory
-from jupbox.host.machine import Completed, failed, free_port, run_here
+from jupbox.host.machine import Completed, busy, failed, free_port, run_here
 
 KEEP_SECONDS: Final = 600
 """How long an unused connection waits for the next command."""
@@ -28,6 +28,15 @@ KEEP_SECONDS: Final = 600
 _CONNECT_SECONDS: Final = 30
 # ssh exits with 255 for its own failures; a remote command may do so too.
 _SSH_FAILED: Final = 255
+
+
+# Where there is no flock the lock is left out: better two at once than none at all.
+_HOLD: Final = """
+folder=${XDG_STATE_HOME:-$HOME/.local/state}/jupbox
+mkdir -p -m 700 "$folder" || exit 1
+command -v flock >/dev/null || { echo held; exec cat; }
+exec flock -n "$folder/$1.lock" sh -c 'echo held; exec cat'
+"""
 
 
 class SshMachine:
@@ -80,7 +89,10 @@ class SshMachine:
         return runtime_directory() / f"{self._digest}.ctl"
 
     def _mux(self, *arguments: str) -> list[str]:
-        return ["ssh", "-S", str(self._control), *arguments, "--", self.name]
+        # No configuration: the master has used it, and a LocalForward in it would be asked for
+        # once more by every client. No way of its own: without its master it must not log in.
+        closed = ("-F", "none", "-o", "ProxyCommand=false")
+        return ["ssh", *closed, "-S", str(self._control), *arguments, "--", self.name]
 
     def is_connected(self) -> bool:
         """Whether a live master connection stands."""
@@ -175,7 +187,7 @@ class SshMachine:
         self.connect()
         command = shlex.join(argv)
         done = run_here(
-            [*self._mux("-T", "-o", "RemoteCommand=none"), command],
+            [*self._mux("-T"), command],
             input=input,
             timeout=timeout,
             machine=self.name,
@@ -195,12 +207,15 @@ class SshMachine:
         """See `Machine.local_socket`."""
         self.connect()
         local = self._control.with_suffix(".sock")
-        if _accepts(local) and self._forwarded(local) == remote:
-            return local
-        with suppress(FileNotFoundError):
-            local.unlink()  # a stale socket file makes the forward fail
-        self._forward(f"{local}:{remote}")
-        local.with_suffix(".to").write_text(remote)
+        with _exclusive(self._control.with_suffix(".lock")):
+            if _accepts(local) and self._forwarded(local) == remote:
+                return local
+            # a stale socket file makes the forward fail, and for one that the master believes
+            # to have it would make no new file
+            self._cancel(f"{local}:{self._forwarded(local)}")
+            local.unlink(missing_ok=True)
+            self._forward(f"{local}:{remote}")
+            local.with_suffix(".to").write_text(remote)
         return local
 
     def _forwarded(self, local: Path) -> str:
@@ -230,13 +245,37 @@ class SshMachine:
         try:
             yield here
         finally:
-            with suppress(HostError):
-                run_here(
-                    self._mux("-O", "cancel", "-L", specification),
-                    input=b"",
-                    timeout=10,
-                    machine=self.name,
-                )
+            self._cancel(specification)
+
+    def _cancel(self, specification: str) -> None:
+        """End a forwarding, if the master has it."""
+        with suppress(HostError):
+            run_here(
+                self._mux("-O", "cancel", "-L", specification),
+                input=b"",
+                timeout=10,
+                machine=self.name,
+            )
+
+    @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        """See `Machine.exclusive`: flock(1) there, for as long as our session lasts."""
+        self.connect()
+        holder = subprocess.Popen(
+            [*self._mux("-T"), shlex.join(["sh", "-c", _HOLD, "sh", name])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        assert holder.stdin is not None and holder.stdout is not None
+        try:
+            if holder.stdout.readline() != b"held\n":
+                raise busy(self.name)
+            yield
+        finally:
+            holder.stdin.close()  # ends `cat` there, and with it the lock
+            holder.stdout.close()
+            holder.wait()
 
     def hold(self) -> subprocess.Popen[bytes]:
         """A session that ends when the connection does; it keeps an unused master alive.
@@ -245,7 +284,7 @@ class SshMachine:
         """
         self.connect()
         return subprocess.Popen(
-            [*self._mux("-T", "-o", "RemoteCommand=none"), "cat"],
+            [*self._mux("-T"), "cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

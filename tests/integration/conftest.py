@@ -14,6 +14,7 @@ from tests.integration.boxes.fixtures import (
     systemd12,
     workbox,
 )
+from tests.integration.errorbox import desk, errorbox, lonelybox
 from tests.integration.jupbox_command import ada, ada_on_store, other_laptop
 
 __all__ = [
@@ -23,8 +24,11 @@ __all__ = [
     "bare13",
     "box",
     "boxes",
+    "desk",
+    "errorbox",
     "keyring",
     "laptop",
+    "lonelybox",
     "other_laptop",
     "pytest_itemcollected",
     "storebox",
