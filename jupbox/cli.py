@@ -68,7 +68,7 @@ def _run(
     from jupbox.site import Surroundings  # noqa: PLC0415
 
     console = Console(verbose=verbose)
-    _end_like_ctrl_c(signal.SIGTERM, signal.SIGHUP)
+    _catch_the_end()
     try:
         code = verb(around=Surroundings(), console=console, **given)
     except KeyboardInterrupt:
@@ -85,11 +85,22 @@ def _run(
     raise typer.Exit(code or 0)
 
 
-def _end_like_ctrl_c(*signals: signal.Signals) -> None:
-    """Let a closed terminal or a `kill` leave no temporary file behind: some hold credentials."""
-    for number in signals:
-        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
-            signal.signal(number, signal.default_int_handler)
+def _catch_the_end() -> None:
+    """Let Ctrl-C, a closed terminal and a `kill` leave nothing half done behind.
+
+    Temporary files hold credentials, and a container of ours is nobody else's to remove: an
+    impatient second Ctrl-C must not cut that work short.
+    """
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    ours = [number for number in ends if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def end(_number: int, _frame: object) -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number in ours:  # nohup ignores SIGHUP
+        signal.signal(number, end)
 
 
 def _unexpected(error: Exception) -> JupboxError:

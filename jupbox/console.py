@@ -111,17 +111,23 @@ class Console:
         self._err.print(Text(f"  {self.standing}"))
 
     @contextmanager
-    def stage(self, title: str) -> Iterator[Stage]:
-        """Show a stage while it runs, and how long it took."""
+    def stage(self, title: str, *, live: bool = True) -> Iterator[Stage]:
+        """Show a stage while it runs, and how long it took.
+
+        Args:
+            title: what is done.
+            live: redraw the line on a terminal; not where a program may ask something there.
+        """
         begun = time.monotonic()
         self._unfinished = title
-        if self._err.is_terminal and not self.verbose:
+        if self._err.is_terminal and not self.verbose and live:
             spinner = SpinnerColumn("dots" if self._unicode else "line")
             columns = (spinner, TextColumn("{task.description}"), TimeElapsedColumn())
             with Progress(*columns, console=self._err, transient=True) as progress:
                 yield Stage(self, title, progress)
         else:
-            self.plain(f"{title} ...")
+            if live or not self._err.is_terminal:
+                self.plain(f"{title} ...")
             yield Stage(self, title, None)
         self._unfinished = ""
         took = f"{time.monotonic() - begun:.1f} s"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+import posixpath
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,6 +23,7 @@ from jupbox.errors import (
     BuildError,
     CertificateError,
     FilesError,
+    JupboxError,
     LockError,
     PortTakenError,
     ResolveError,
@@ -42,6 +44,7 @@ from jupbox.host.simulate import resolve_apt
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import Credentials, State
 from jupbox.lock import (
+    RECIPE,
     Architecture,
     ImageLock,
     Lock,
@@ -80,7 +83,7 @@ def network_of(site: Site, definition: ImageDefinition) -> Network:
 
 def read_lock(site: Site) -> Lock:
     """The project's lock; an empty one if there is none yet."""
-    path = lock_path(site.project)
+    path = lock_path(site.project, site.box)
     if not path.is_file():
         return Lock()
     try:
@@ -95,14 +98,14 @@ def read_lock(site: Site) -> Lock:
 
 def write_lock(site: Site, image: ImageLock) -> None:
     """Put an image's part into the project's lock."""
-    path = lock_path(site.project)
+    path = lock_path(site.project, site.box)
     with suppress(OSError):  # `write_atomic` says what is wrong with the folder
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, dump_lock(read_lock(site).with_image(image)).encode(), mode=0o644)
 
 
 def usable_lock(site: Site, definition: ImageDefinition) -> ImageLock | None:
-    """The image's lock for the box's architecture, None if it must be resolved.
+    """The image's lock, None if there is none; it may lack the box's architecture.
 
     Raises:
         LockError: it is stale, and a project's lock is not changed unasked.
@@ -117,7 +120,7 @@ def usable_lock(site: Site, definition: ImageDefinition) -> ImageLock | None:
             f"jupbox.lock does not match the definition of {definition.name} any more.",
             remedy=f"`jupbox lock {definition.name}` resolves it anew; then look at the change.",
         )
-    return image if site.facts.architecture in image.platforms else None
+    return image
 
 
 def adopted_lock(site: Site, state: State, definition: ImageDefinition) -> ImageLock | None:
@@ -229,9 +232,12 @@ def _check_python(definition: ImageDefinition, found: str) -> None:
 # -- build
 
 
-def environment_image(site: Site, lock: ImageLock) -> Image | None:
-    """The environment image of a lock, if the engine has it."""
-    found = site.engine.images({label.KIND: "environment", label.LOCK: lock.digest()})
+def environment_image(site: Site, lock: ImageLock, *, newest_recipe: bool = False) -> Image | None:
+    """The environment image of a lock, if the engine has it; of any recipe unless told."""
+    wanted = {label.KIND: "environment", label.LOCK: lock.digest()}
+    if newest_recipe:
+        wanted[label.RECIPE] = str(RECIPE)
+    found = site.engine.images(wanted)
     return found[0] if found else None
 
 
@@ -248,8 +254,23 @@ def build(
         fresh: the lock was resolved in this very run.
         note: told of what the user should know.
     """
-    base = bases.locked(site.engine, lock.platforms[site.facts.architecture].base, say=stage.detail)
+    wanted = lock.platforms[site.facts.architecture].base
+    base = bases.locked(
+        site.engine,
+        wanted,
+        box=site.machine,
+        box_facts=site.facts,
+        epoch=lock.epoch,
+        say=stage.detail,
+    )
     if base is None:
+        if site.project.root is not None:
+            raise LockError(
+                f"The locked base {wanted.reference} ({wanted.digest[:19]}…) is out of reach for "
+                f"{site.machine.name}.",
+                remedy="`docker save` it on a machine that has it and load it there, or lock anew: "
+                f"`jupbox lock {lock.name} --on {site.box.name}`.",
+            )
         note(f"The locked base {definition.base} is out of reach; it was resolved anew.")
         return build(
             site, definition, resolve_lock(site, definition, stage=stage, keep=lock),
@@ -273,7 +294,12 @@ def _build(
     context = render.environment_context(
         lock, architecture=site.facts.architecture, base=base.reference
     )
-    labels = {label.KIND: "environment", label.IMAGE: lock.name, label.LOCK: lock.digest()}
+    labels = {
+        label.KIND: "environment",
+        label.IMAGE: lock.name,
+        label.LOCK: lock.digest(),
+        label.RECIPE: str(RECIPE),
+    }
     with networks.build_secrets(network_of(site, definition)) as secrets:
         return _build_context(
             site,
@@ -300,6 +326,9 @@ def _build_context(
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
             (folder / path).chmod(0o644)
+        # whatever this machine's umask: the server's user must get in
+        for inner in folder.rglob("*/"):
+            inner.chmod(0o755)
         return site.engine.build(folder, tag=tag, labels=labels, secrets=secrets, on_line=on_line)
 
 
@@ -380,6 +409,9 @@ def prepare(site: Site, state: State, *, image: str, certify: bool) -> Prepared:
         certify: whether the certificate must be a new one.
     """
     last = stacks.read_credentials(site.engine, state, image=image)
+    if state.container is None and state.seal_volume is None:
+        # sealed by a run that ended before it could show the password to anybody
+        last, certify = None, True
     if last and not certify:
         return Prepared(credentials=last, password=None, new_authority=False)
     password = None if last else generate_password()
@@ -447,9 +479,8 @@ def seal(
         recipe: digest of the server's files in the body.
     """
     generation = state.next_generation
-    names = pki.leaf_names(credentials.leaf_pem)
     files = stacks.seal_files(
-        credentials, generation=generation, names=(*names.dns, *names.ips), account=account
+        credentials, generation=generation, names=_names_in(credentials), account=account
     )
     labels = {
         **_mine(site, "sealed"),
@@ -469,18 +500,23 @@ def seal(
     return stacks.Release(generation=generation, image=image), files
 
 
+def _names_in(credentials: Credentials) -> tuple[str, ...]:
+    names = pki.leaf_names(credentials.leaf_pem)
+    return *names.dns, *names.ips
+
+
 def seal_new(
     site: Site, state: State, credentials: Credentials, *, environment: Image, lock: ImageLock,
     account: Account, stage: Stage,
 ) -> stacks.Release:  # fmt: skip
     """Build the body on an environment image, and seal it."""
-    recipe, digest = render.server_digest(), lock.digest()
+    recipe, digest = render.recipe(), lock.digest()
     context = render.sealed_context(
         stack=site.stack,
         environment=environment.tags[0] if environment.tags else environment.id,
         account=account,
     )
-    body = f"{site.stack}:body-{digest[:12]}-{recipe[:12]}"
+    body = f"{site.stack}:body-{digest[:12]}-{recipe[:14]}"
     labels = {**_mine(site, "body"), label.LOCK: digest, label.RECIPE: recipe}
     _build_context(site, context, tag=body, labels=labels, secrets={}, stage=stage)
     sealed, _ = seal(
@@ -513,37 +549,80 @@ def seal_live(site: Site, state: State, credentials: Credentials) -> None:
         body=body if body and site.engine.image(body) else newest.image.id,
         recipe=labels[label.RECIPE],
     )
+    _write_live(site, state, release, files)
+    stacks.prune(site.engine, stacks.observe(site.engine, site.stack), keep=KEEP_RELEASES)
+
+
+def settle(site: Site, state: State) -> State:
+    """Finish a live change that was cut off between its sealed image and the volume in use."""
+    newest, container, account = state.newest, state.container, state.account
+    if newest is None or container is None or account is None or state.seal_volume is None:
+        return state
+    deployed = int(container.labels.get(label.GENERATION, "0"))
+    if newest.generation <= deployed or _applied(site, newest.generation) in newest.image.tags:
+        return state
+    credentials = stacks.read_credentials(site.engine, state, image=None)
+    if credentials is None:
+        return state
+    files = stacks.seal_files(
+        credentials,
+        generation=newest.generation,
+        names=_names_in(credentials),
+        account=account,
+    )
+    _write_live(site, state, newest, files)
+    return stacks.observe(site.engine, site.stack)
+
+
+def _applied(site: Site, generation: int) -> str:
+    """The tag by which a sealed image says that the volume in use has its seal."""
+    return f"{site.stack}:applied-{generation}"
+
+
+def _write_live(site: Site, state: State, release: stacks.Release, files: bytes) -> None:
     if state.seal_volume:
         stacks.write_live(
             site.engine, image=release.image.id, volume=state.seal_volume, files=files
         )
-    stacks.prune(site.engine, stacks.observe(site.engine, site.stack), keep=KEEP_RELEASES)
+    site.engine.tag(release.image.id, _applied(site, release.generation))
 
 
-def renew_if_due(site: Site, state: State, console: Console) -> None:
-    """Renew a certificate of which a third of its life or less is left, with no restart."""
-    public = stacks.public_certificates(site.engine, state)
-    if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
-        return
-    if site.box.tls is not None:
-        console.note(
-            f"tls.cert of {site.box.name} expires {pki.expires(public.leaf_pem):%Y-%m-%d}."
-        )
-        return
+def renew_if_due(site: Site, state: State, console: Console) -> State:
+    """Renew a certificate of which a third of its life or less is left, with no restart.
+
+    Whoever only wants to look is not stopped by a renewal that fails.
+    """
+    try:
+        state = settle(site, state)
+        public = stacks.public_certificates(site.engine, state)
+        if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
+            return state
+        if site.box.tls is not None:
+            console.note(
+                f"tls.cert of {site.box.name} expires {pki.expires(public.leaf_pem):%Y-%m-%d}."
+            )
+            return state
+        with console.stage("Renewing the certificate"), site.machine.exclusive(site.stack):
+            _renew(site, state, public.leaf_pem)
+        return stacks.observe(site.engine, site.stack)
+    except JupboxError as error:
+        console.note(f"The certificate is due and was not renewed: {error.message}")
+        return state
+
+
+def _renew(site: Site, state: State, leaf_pem: bytes) -> None:
     image = state.newest.image.id if state.newest else None
-    if image is None:
-        return
-    with console.stage("Renewing the certificate"):
-        authority = stacks.read_authority(site.engine, state, image=image)
-        last = stacks.read_credentials(site.engine, state, image=image)
-        if authority is None or last is None:
-            console.note("The box's CA is gone; `jupbox up` makes a new one.")
-            return
-        leaf = pki.issue_leaf(
-            authority=authority, names=pki.leaf_names(public.leaf_pem), now=site.around.now()
+    last = stacks.read_credentials(site.engine, state, image=image)
+    authority = stacks.read_authority(site.engine, state, image=image) if image else None
+    if authority is None or last is None:
+        raise CertificateError(
+            "the box's CA is gone.", remedy=f"`jupbox up{site.command}` makes a new one."
         )
-        renewed = replace(last, leaf_pem=leaf.certificate_pem, key_pem=leaf.key_pem)
-        seal_live(site, state, renewed)
+    leaf = pki.issue_leaf(
+        authority=authority, names=pki.leaf_names(leaf_pem), now=site.around.now()
+    )
+    renewed = replace(last, leaf_pem=leaf.certificate_pem, key_pem=leaf.key_pem)
+    seal_live(site, state, renewed)
 
 
 def who() -> str:
@@ -600,7 +679,7 @@ def stack_of(site: Site, state: State) -> Stack:
 
 
 def _host_path(path: str, home: str) -> str:
-    return f"{home}{path[1:]}" if path.startswith("~") else path
+    return posixpath.normpath(f"{home}{path[1:]}" if path.startswith("~") else path)
 
 
 def _port(site: Site, state: State) -> int:
@@ -651,12 +730,15 @@ while [ ! -e "$folder" ]; do folder=$(dirname -- "$folder"); done
 [ -d "$folder" ] && [ -w "$folder" ] && [ -x "$folder" ] && exit 0
 [ "$folder" = "$1" ] && exit 52 || exit 51
 """
-# `--from` touches nothing but root's own
+# What root has in its own home directory is the notebook user's from now on; elsewhere (/opt, /srv)
+# only a folder that was made just now is.
 _MAKE_FILES: Final = """
-mkdir -p -- "$1" 2>/dev/null || exit 51
-[ -d "$1" ] && [ -w "$1" ] || exit 52
+made=
+[ -d "$1" ] || { mkdir -p -- "$1" 2>/dev/null || exit 51; made=yes; }
+[ -w "$1" ] || exit 52
 [ "$(id -u)" = 0 ] || exit 0
-chown -R --from=0:0 -- "$2:$3" "$1" || exit 53
+case $1 in "$HOME"/?*) made=yes; chown -R --from=0:0 -- "$2:$3" "$1" || exit 53;; esac
+[ -z "$made" ] || chown --from=0:0 -- "$2:$3" "$1" || exit 53
 find "$1" -maxdepth 0 \\( -uid "$2" -o -gid "$3" -perm -020 -o -perm -002 \\) | grep -q . || exit 53
 """
 _NOT_FILES: Final = {
@@ -747,9 +829,13 @@ def wait(site: Site, port: int, authority_pem: bytes, *, seconds: float = _WAIT_
         ServerError: it ended, or did not answer in time; with its last log lines.
     """
 
+    first: list[int] = []
+
     def alive() -> None:
         container = stacks.observe(site.engine, site.stack).container
-        if container is None or not container.running or container.restarts > 1:
+        # the count is of the container's whole life; a crash of last week says nothing
+        first.append(container.restarts if container else 0)
+        if container is None or not container.running or container.restarts > first[0] + 1:
             raise ServerError(
                 f"The notebook server ends right after its start: {_last_words(site)}",
                 remedy=f"`jupbox logs{site.command}` shows the rest.",
@@ -782,7 +868,9 @@ def _last_words(site: Site) -> str:
 
 def observed(site: Site, state: State, *, environment: Image | None) -> plan.Observed:
     """What is there, in the plan's words; `environment` is the image of the wanted lock."""
-    newest, container = state.newest, state.container
+    container = state.container
+    # a seal that no container ever used has a password that nobody was shown
+    newest = state.newest if container or state.seal_volume else None
     sealed = running = None
     if newest:
         sealed = plan.Sealed(
@@ -799,7 +887,9 @@ def observed(site: Site, state: State, *, environment: Image | None) -> plan.Obs
     looking = environment.id if environment else None
     return plan.Observed(
         environment_image=environment is not None,
-        certificates=stacks.public_certificates(site.engine, state, image=looking),
+        certificates=stacks.public_certificates(site.engine, state, image=looking)
+        if newest or state.seal_volume
+        else None,
         sealed=sealed,
         container=running,
     )

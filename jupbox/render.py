@@ -12,7 +12,7 @@ from typing import Final
 import jinja2
 
 from jupbox import assets
-from jupbox.lock import ImageLock, Lock, PythonPackage, dump_lock
+from jupbox.lock import RECIPE, ImageLock, Lock, PythonPackage, dump_lock
 
 Context = Mapping[str, bytes]
 """The files of a build context, by path relative to it."""
@@ -166,6 +166,14 @@ def server_files() -> Context:
     folder = assets.folder("images") / "server"
     paths = sorted(path for path in folder.rglob("*") if path.suffix in _SERVER_SUFFIXES)
     return {f"server/{path.relative_to(folder)}": path.read_bytes() for path in paths}
+
+
+def recipe() -> str:
+    """What jupbox itself puts into images: the recipe of the environment, and the server's files.
+
+    A newer one alone replaces nothing that runs; `up --upgrade` moves to it.
+    """
+    return f"{RECIPE}-{server_digest()}"
 
 
 def server_digest() -> str:

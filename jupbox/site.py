@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import get_args
 
 import platformdirs
 
@@ -16,10 +17,12 @@ from jupbox.host.engine import Engine
 from jupbox.host.facts import HostFacts
 from jupbox.host.machine import LocalMachine
 from jupbox.host.ssh import SshMachine
+from jupbox.lock import Architecture
 from jupbox.project import LOCAL, Box, Project, parse_project, shipped_definitions
 
 PROJECT_FILE = "jupbox.toml"
 LOCK_FILE = "jupbox.lock"
+ARCHITECTURES = get_args(Architecture)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +52,8 @@ def load_project(around: Surroundings) -> Project:
     """
     folders = (around.cwd, *around.cwd.parents)
     path = next((f / PROJECT_FILE for f in folders if (f / PROJECT_FILE).is_file()), None)
+    if path:
+        _refuse_foreign(path)
     return parse_project(
         _read(path) if path else None,
         source=PROJECT_FILE,
@@ -57,6 +62,15 @@ def load_project(around: Surroundings) -> Project:
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    # as git does: whoever may write /tmp could else decide what runs from a folder below it
+    if path.stat().st_uid not in {0, os.geteuid()}:
+        raise ConfigError(
+            f"{path} belongs to another user, so it is not followed.",
+            remedy="Copy the project to a folder of your own, or take the file over (chown).",
+        )
 
 
 def _read(path: Path) -> str:
@@ -68,10 +82,11 @@ def _read(path: Path) -> str:
         ) from None
 
 
-def lock_path(project: Project) -> Path:
-    """Where the lock lies: beside jupbox.toml, or in the user's data without one."""
-    folder = project.root or platformdirs.user_data_path("jupbox")
-    return folder / LOCK_FILE
+def lock_path(project: Project, box: Box) -> Path:
+    """Where the lock lies: beside jupbox.toml, or without one in the user's data, for each box."""
+    if project.root:
+        return project.root / LOCK_FILE
+    return platformdirs.user_data_path("jupbox") / f"{box.name}.lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +103,8 @@ class Site:
     @property
     def stack(self) -> str:
         """The compose project: one for each owner and box."""
-        return f"jupbox-{self.facts.owner}-{self.box.name}"
+        # an owner has no underscore, so that no two pairs give the same name
+        return f"jupbox-{self.facts.owner}_{self.box.name}"
 
     @property
     def command(self) -> str:
@@ -117,6 +133,12 @@ def connect(project: Project, box: Box, around: Surroundings) -> Site:
     """
     machine = machine_of(box)
     facts = host_facts.look(machine)
+    if facts.architecture not in ARCHITECTURES:
+        raise EngineError(
+            f"{machine.name} is a {facts.architecture} machine; "
+            f"jupbox makes images for {' and '.join(ARCHITECTURES)}.",
+            remedy="Use another machine.",
+        )
     word = _word(project, box)
     socket = _socket(word, facts, machine.name)
     engine = Engine(machine.local_socket(socket), place=machine.name, word=word)
@@ -124,11 +146,6 @@ def connect(project: Project, box: Box, around: Surroundings) -> Site:
     return Site(
         project=project, box=box, machine=machine, facts=facts, engine=engine, around=around
     )
-
-
-def refreshed(site: Site) -> Site:
-    """The same site with facts asked anew."""
-    return replace(site, facts=host_facts.look(site.machine))
 
 
 def _socket(word: str, facts: HostFacts, place: str) -> str:

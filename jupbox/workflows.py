@@ -65,23 +65,25 @@ def up(
     console.standing = (
         f"What runs on {_place(box)} was not touched; the same command goes on from here."
     )
-    with console.stage(f"Connecting to {_place(box)}"):
-        found = _approach(project, box, around)
-    _refuse_early(found)
-    lock = _locked(found, definition, console)
-    target = _target(found, definition, lock, console, upgrade=upgrade)
-    _prepare_host(found, target)
-    target = _build(found, definition, target, console)
-    prepared, sealed = _seal(found, target, console)
-    try:
-        _run(found, target, sealed, console)
-        authority = _wait(found, target, console)
-    except BaseException:
-        # sealed already and shown nowhere else: not even an interruption may swallow it
-        if prepared and prepared.password:
-            console.facts([_password_row(prepared.password)])
-        raise
-    _report_up(found, target, console, authority=authority, prepared=prepared)
+    site = _approach(project, box, around, console)
+    with site.machine.exclusive(site.stack):
+        state = release.settle(site, stacks.observe(site.engine, site.stack))
+        found = Found(site=site, state=state)
+        _refuse_early(found)
+        lock = _locked(found, definition, console)
+        target = _target(found, definition, lock, console, upgrade=upgrade)
+        _prepare_host(found, target)
+        target = _build(found, definition, target, console)
+        prepared, sealed = _seal(found, target, console)
+        try:
+            _run(found, target, sealed, console)
+            authority = _wait(found, target, console)
+        except BaseException:
+            # sealed already and shown nowhere else: not even an interruption may swallow it
+            if prepared and prepared.password:
+                console.facts([_password_row(prepared.password)])
+            raise
+        _report_up(found, target, console, authority=authority, prepared=prepared)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,14 +110,16 @@ class Target:
     actions: frozenset[Action]
 
 
-def _approach(project: Project, box: Box, around: Surroundings) -> Found:
-    site = connect(project, box, around)
-    site.engine.check_clients()
-    if not site.machine.is_local:
-        site.engine.ensure_context(
-            f"jupbox-{box.name}", host=f"ssh://{box.host}", description=_CONTEXT
-        )
-    return Found(site=site, state=stacks.observe(site.engine, site.stack))
+def _approach(project: Project, box: Box, around: Surroundings, console: Console) -> Site:
+    # not live: ssh may ask for a passphrase or a second factor on this terminal
+    with console.stage(f"Connecting to {_place(box)}", live=False):
+        site = connect(project, box, around)
+        site.engine.check_clients()
+        if not site.machine.is_local:
+            site.engine.ensure_context(
+                f"jupbox-{box.name}", host=f"ssh://{box.host}", description=_CONTEXT
+            )
+    return site
 
 
 def _refuse_early(found: Found) -> None:
@@ -133,10 +137,10 @@ def _locked(found: Found, definition: ImageDefinition, console: Console) -> tupl
     lock = release.usable_lock(found.site, definition)
     if lock is None:
         lock = release.adopted_lock(found.site, found.state, definition)
-    if lock is not None:
+    if lock is not None and found.site.facts.architecture in lock.platforms:
         return lock, False
     with console.stage(f"Locking {definition.name}") as stage:
-        return release.resolve_lock(found.site, definition, stage=stage), True
+        return release.resolve_lock(found.site, definition, stage=stage, keep=lock), True
 
 
 def _target(
@@ -151,13 +155,13 @@ def _target(
         configuration=stack.digest(),
         names=None if own else release.box_names(site),
         own_certificate=pki.fingerprint(own[0]) if own else None,
-        recipe=render.server_digest() if upgrade else None,
+        recipe=render.recipe() if upgrade else None,
     )
     target = Target(
         lock=lock,
         fresh=fresh,
         stack=stack,
-        environment=release.environment_image(site, lock),
+        environment=release.environment_image(site, lock, newest_recipe=upgrade),
         actions=frozenset({Action.BUILD}),
     )
     if found.state.newest is None and found.state.seal_volume and target.environment is None:
@@ -315,8 +319,18 @@ def _setup(box: Box, *, console: Console, yes: bool) -> None:
     for step in steps:
         console.plain(f"- {step.title}: {step.why}")
     console.confirm(f"Do this on {_place(box)}?", yes=yes)
+    said: list[str] = []
     with console.stage(f"Setting up the engine on {_place(box)}") as stage:
-        engine_setup.setup(machine, say=stage.detail)
+
+        def say(text: str) -> None:
+            stage.detail(text)
+            said.append(text)
+
+        engine_setup.setup(machine, say=say)
+    titles = tuple(step.title for step in steps)
+    for text in said:
+        if not text.startswith(titles):
+            console.note(text)
     if isinstance(machine, SshMachine):
         # a new group counts from the next login on
         machine.disconnect()
@@ -330,8 +344,7 @@ def _find(box_name: str | None, *, around: Surroundings, console: Console) -> Fo
     box = project.box(box_name)
     site = connect(project, box, around)
     state = stacks.observe(site.engine, site.stack)
-    release.renew_if_due(site, state, console)
-    return Found(site=site, state=state)
+    return Found(site=site, state=release.renew_if_due(site, state, console))
 
 
 def _container(found: Found, *, running: bool) -> Container:
@@ -558,19 +571,29 @@ def password(
         chosen = _asked_password(console)
     found = _find(box_name, around=around, console=console)
     _container(found, running=False)
-    with console.stage("Setting the password"):
-        state = found.state
-        image = state.newest.image.id if state.newest else None
-        last = stacks.read_credentials(found.site.engine, state, image=image)
-        if last is None:
-            raise ServerError(
-                f"The seal of {found.site.stack} is gone.",
-                remedy=f"`jupbox up{found.site.command}` makes a new one.",
-            )
-        release.seal_live(found.site, state, replace(last, password_hash=hash_password(chosen)))
+    try:
+        with (
+            console.stage("Setting the password"),
+            found.site.machine.exclusive(found.site.stack),
+        ):
+            _set_password(found.site, chosen)
+    finally:
+        # also when it was cut off: it may hold already, or from the next command on
+        if generate:
+            console.facts([("Password", chosen.reveal())])
     console.line("The new password holds from now on; whoever was logged in must log in again.")
-    if generate:
-        console.facts([("Password", chosen.reveal())])
+
+
+def _set_password(site: Site, chosen: Secret) -> None:
+    state = stacks.observe(site.engine, site.stack)
+    image = state.newest.image.id if state.newest else None
+    last = stacks.read_credentials(site.engine, state, image=image)
+    if last is None:
+        raise ServerError(
+            f"The seal of {site.stack} is gone.",
+            remedy=f"`jupbox up{site.command}` makes a new one.",
+        )
+    release.seal_live(site, state, replace(last, password_hash=hash_password(chosen)))
 
 
 def _asked_password(console: Console) -> Secret:
@@ -737,7 +760,7 @@ def lock(names: list[str], *, around: Surroundings, console: Console, on: str | 
     """Resolve image definitions anew into the lock; all that boxes use, or the named."""
     project = load_project(around)
     box = project.box(on)
-    with console.stage(f"Connecting to {_place(box)}"):
+    with console.stage(f"Connecting to {_place(box)}", live=False):
         site = connect(project, box, around)
     for name in names or sorted({b.image for b in project.boxes.values()} or {box.image}):
         definition = project.image(name)

@@ -7,10 +7,13 @@ import hashlib
 import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import platformdirs
 
 from jupbox import apt
 from jupbox.errors import BaseImageError, HostError
@@ -26,13 +29,16 @@ REFERENCE_LABEL: Final = "dev.jupbox.base"
 """What a bootstrapped base stands for."""
 _PULL_SECONDS: Final = 120
 _BOOTSTRAP_SECONDS: Final = 1200
+_CACHE_SECONDS: Final = 7 * 86_400
+_CACHED_BASES: Final = 3
 
 # mmdebstrap is one Perl script: where the package is not installed, its file is fetched and
 # run from a temporary folder, and nothing on the machine changes.
 _SCRIPT: Final = r"""
 set -eu
 work=${TMPDIR:-/tmp}/jupbox-base.$1
-mkdir -m 700 "$work"
+# without root the system is made by a subordinate user, who must come through
+mkdir -m 711 "$work"
 echo $$ > "$work/pid"
 keep=
 trap '[ -n "$keep" ] || rm -rf "$work"' EXIT
@@ -78,7 +84,7 @@ if [ -z "$mmdebstrap" ]; then
   fi
   cd /
 fi
-SOURCE_DATE_EPOCH=@EPOCH@ "$mmdebstrap" --quiet --variant=minbase \
+SOURCE_DATE_EPOCH=@EPOCH@ TMPDIR="$work" "$mmdebstrap" --quiet --variant=minbase \
   --customize-hook="$work/slim"' "$1"' \
   --customize-hook='rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"' \
   --customize-hook='echo localhost > "$1/etc/hostname"' \
@@ -91,7 +97,8 @@ sha256sum "$work/base.tar"
 # Whatever still works in the folder (it was started as a group of its own) ends, then it goes.
 _CLEAN: Final = r"""
 work=${TMPDIR:-/tmp}/jupbox-base.$1
-[ -d "$work" ] || exit 0
+# /tmp is everybody's: only a folder that we made ourselves says what to end
+[ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ] || exit 0
 if group=$(cat "$work/pid" 2>/dev/null); then
   kill -TERM -- "-$group" 2>/dev/null
   for _ in $(seq 150); do kill -0 -- "-$group" 2>/dev/null || break; sleep 0.1; done
@@ -122,13 +129,46 @@ def find(engine: Engine, lock: BaseLock) -> Base | None:
     return None
 
 
-def locked(engine: Engine, lock: BaseLock, *, say: Callable[[str], None]) -> Base | None:
-    """The locked base, pulled if need be; None when it can only be made anew."""
+def locked(
+    engine: Engine,
+    lock: BaseLock,
+    *,
+    box: Machine,
+    box_facts: HostFacts,
+    epoch: int,
+    say: Callable[[str], None],
+) -> Base | None:
+    """The locked base: on the engine, pulled, or made from packages to the same bytes.
+
+    Args:
+        engine: where the base must be in the end.
+        lock: which.
+        box: the machine that the engine runs on.
+        box_facts: that machine's facts.
+        epoch: the lock's.
+        say: told what happens.
+
+    Returns:
+        None when it can only be had with other bytes.
+    """
     found = find(engine, lock)
-    if found or lock.kind != "registry":
+    if found:
         return found
-    say(f"pulling {lock.reference}")
-    return find(engine, lock) if engine.pull(_pinned(lock), timeout=_PULL_SECONDS) else None
+    if lock.kind == "registry":
+        say(f"pulling {lock.reference}")
+        return find(engine, lock) if engine.pull(_pinned(lock), timeout=_PULL_SECONDS) else None
+    suite = apt.debian_suite(lock.reference)
+    if suite is None:
+        return None
+    if cached := _cached(suite, box_facts.architecture, digest=lock.digest):
+        return _load_cached(engine, cached, reference=lock.reference)
+    try:
+        made = _bootstrap(
+            engine, lock.reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say
+        )
+    except BaseImageError:
+        return None
+    return made if made.lock == lock else None
 
 
 def resolve(
@@ -169,7 +209,46 @@ def resolve(
             remedy="Check its name, give the box a way to a registry, `docker load` it there, "
             "or use a Debian base, which jupbox can make itself.",
         )
+    if cached := _cached(suite, box_facts.architecture, youngest=_CACHE_SECONDS):
+        say(f"no registry in reach: taking {suite} as made from Debian's packages before")
+        return _load_cached(engine, cached, reference=reference)
     return _bootstrap(engine, reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say)
+
+
+# -- bases made here before: the next box gets the same bytes, and sooner
+
+
+def _cache_folder() -> Path:
+    return platformdirs.user_cache_path("jupbox") / "bases"
+
+
+def _cached(
+    suite: str, architecture: str, *, digest: str | None = None, youngest: float | None = None
+) -> Path | None:
+    """A root filesystem that was made here: of a digest, or one not older than some seconds."""
+    wanted = digest.removeprefix("sha256:") if digest else "*"
+    found = list(_cache_folder().glob(f"{suite}_{architecture}_{wanted}.tar"))
+    if youngest is not None:
+        found = [path for path in found if time.time() - path.stat().st_mtime < youngest]
+    return max(found, key=lambda path: path.stat().st_mtime, default=None)
+
+
+def _load_cached(engine: Engine, tar: Path, *, reference: str) -> Base:
+    suite, _, digest = tar.stem.split("_")
+    return _build(engine, tar, reference=reference, suite=suite, digest=f"sha256:{digest}")
+
+
+def _keep(tar: Path, *, suite: str, architecture: str, digest: str) -> Path:
+    """Put a root filesystem into the cache, and let only the newest few stay there."""
+    folder = _cache_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = folder / f"{suite}_{architecture}_{digest.removeprefix('sha256:')}.tar"
+    shutil.move(tar, kept.with_suffix(".part"))
+    kept.with_suffix(".part").replace(kept)
+    by_age = sorted(folder.glob("*.tar"), key=lambda path: -path.stat().st_mtime)
+    for old in by_age[_CACHED_BASES:]:
+        old.unlink(missing_ok=True)
+    return kept
 
 
 def _on_engine(engine: Engine, reference: str) -> Base | None:
@@ -189,10 +268,10 @@ def _bootstrapped(engine: Engine, labels: Mapping[str, str]) -> list[Image]:
     """The bases that `_bootstrap` made, among the images that carry the labels.
 
     Whatever is built on a base inherits its labels, sealed images with their keys included; a
-    base itself is the one layer that its tar is.
+    base itself is the one layer that its tar is. The newest comes first, as docker lists them.
     """
     found = [image for image in engine.images(labels) if len(image.layers) == 1]
-    return sorted(found, key=lambda image: image.tags)
+    return found
 
 
 def _made(reference: str, image: Image) -> Base:
@@ -247,10 +326,11 @@ def _bootstrap(
                 reasons.append(error.message)
                 continue
             digest, _, path = said.strip().splitlines()[-1].partition("  ")
-            tag = f"jupbox-base:{suite}-{digest[:12]}"
-            return _load(
-                engine, machine, path, reference=reference, digest=f"sha256:{digest}", tag=tag
-            )
+            whole = f"sha256:{digest}"
+            if machine.is_local:
+                kept = _keep(Path(path), suite=suite, architecture=its.architecture, digest=whole)
+                return _build(engine, kept, reference=reference, suite=suite, digest=whole)
+            return _import(machine, box_facts, path, reference=reference, suite=suite, digest=whole)
     raise BaseImageError(
         f"No way to {reference}: no registry was reached, and it could not be made from packages "
         f"({'; '.join(reasons)}).",
@@ -268,7 +348,14 @@ def _workshop(machine: Machine) -> Iterator[Callable[[str], str]]:
 
     def run(script: str) -> str:
         argv = ["setsid", "--wait", "sh", "-s", "--", token]
-        return machine.run(argv, input=script.encode(), timeout=_BOOTSTRAP_SECONDS).text
+        done = machine.run(argv, input=script.encode(), timeout=_BOOTSTRAP_SECONDS, check=False)
+        if done.returncode != 0:
+            said = done.error.splitlines() or [f"exit code {done.returncode}"]
+            raise HostError(
+                f"mmdebstrap failed on {machine.name}: {said[-1].removeprefix('E: ')}",
+                remedy="Run it there by hand to see more.",
+            )
+        return done.text
 
     try:
         yield run
@@ -277,31 +364,38 @@ def _workshop(machine: Machine) -> Iterator[Callable[[str], str]]:
             machine.run(["sh", "-s", "--", token], input=_CLEAN.encode(), check=False)
 
 
-def _load(
-    engine: Engine,
-    machine: Machine,
-    path: str,
-    *,
-    reference: str,
-    digest: str,
-    tag: str,
-) -> Base:
-    """Make an image of a root filesystem that lies on `machine`; the file goes."""
-    labels = {LABEL: digest, REFERENCE_LABEL: reference}
-    if machine.is_local:
-        with _adopted(Path(path)) as context:
-            write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
-            engine.build(context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None)
-    else:
-        change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
-        machine.run(["docker", "import", "--change", change, path, tag], timeout=300)
+def _labels(reference: str, digest: str) -> dict[str, str]:
+    return {LABEL: digest, REFERENCE_LABEL: reference}
+
+
+def _tag(suite: str, digest: str) -> str:
+    return f"jupbox-base:{suite}-{digest.removeprefix('sha256:')[:12]}"
+
+
+def _build(engine: Engine, tar: Path, *, reference: str, suite: str, digest: str) -> Base:
+    """Make an image of a root filesystem that lies on this computer."""
+    tag = _tag(suite, digest)
+    with tempfile.TemporaryDirectory(prefix="jupbox-base-") as folder:
+        context = Path(folder)
+        try:
+            (context / "base.tar").hardlink_to(tar)
+        except OSError:  # another file system
+            shutil.copyfile(tar, context / "base.tar")
+        write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
+        labels = _labels(reference, digest)
+        engine.build(context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None)
     lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
     return Base(lock=lock, reference=tag)
 
 
-@contextlib.contextmanager
-def _adopted(tar: Path) -> Iterator[Path]:
-    """A build context that holds the tar alone; it goes at the end."""
-    with tempfile.TemporaryDirectory(prefix="jupbox-base-") as folder:
-        shutil.move(tar, Path(folder) / "base.tar")
-        yield Path(folder)
+def _import(
+    machine: Machine, facts: HostFacts, path: str, *, reference: str, suite: str, digest: str
+) -> Base:
+    """Make an image of a root filesystem that lies on the box, with the box's own docker."""
+    tag = _tag(suite, digest)
+    labels = _labels(reference, digest)
+    change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
+    host = ["--host", f"unix://{facts.socket}"] if facts.socket else []
+    machine.run(["docker", *host, "import", "--change", change, path, tag], timeout=300)
+    lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
+    return Base(lock=lock, reference=tag)

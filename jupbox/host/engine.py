@@ -302,6 +302,10 @@ class Engine:
         except EngineError:
             return False
 
+    def tag(self, image: str, tag: str) -> None:
+        """Give an image one more tag."""
+        self._must("tagging an image", "image", "tag", image, tag)
+
     def remove_image(self, reference: str) -> None:
         """Remove a tag, and the image when nothing else holds it."""
         self._docker("image", "rm", reference)
@@ -463,17 +467,15 @@ class Engine:
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a container to its end, whatever its exit code; it leaves nothing."""
         name = _passing_name()
+        options = ["--rm", "--interactive", "--pull", "never", "--name", name]
+        options += ["--user", "0", "--entrypoint", command[0]]
         try:
-            return self._docker(
-                *("run", "--rm", "-i", "--name", name, "--user", "0", "--entrypoint", command[0]),
-                *(image, *command[1:]),
-                input=input,
-                timeout=600,
-            )
-        except BaseException:
-            # the end of the client does not end what it started
+            # not `run`: cut short, it may leave a container that comes only after its removal
+            self._must("creating a container", "create", *options, image, *command[1:])
+            attach = ("start", "--attach", "--interactive", name)
+            return self._docker(*attach, input=input, timeout=600)
+        finally:
             self._remove_container(name)
-            raise
 
     def execute(
         self, container: str, command: Sequence[str], *, user: str = "", input: bytes = b""
@@ -587,7 +589,8 @@ def _passing_name() -> str:
 
 def is_disk_full(said: str) -> bool:
     """Whether a program's words say that the disk is full; there is no other sign of it."""
-    return "no space left on device" in said.lower()
+    # the kernel's own words, and apt's, which looks before it begins
+    return any(words in said.lower() for words in ("no space left on device", "enough free space"))
 
 
 def tar(files: Mapping[str, tuple[bytes, int]], *, uid: int, gid: int) -> bytes:

@@ -26,12 +26,12 @@ mark os; cat /etc/os-release 2>/dev/null
 mark memory; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null
 mark docker; PATH=$PATH:/usr/sbin:/sbin command -v dockerd 2>/dev/null
 rootless=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock
-mark socket
-for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "$rootless"
-do [ -S "$s" ] && printf '%s\\n' "$s" && break; done
-mark usable
-for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "$rootless"
-do [ -S "$s" ] && { [ -w "$s" ] && echo yes || echo no; } && break; done
+sockets() {
+  for s in "${DOCKER_HOST#unix://}" /var/run/docker.sock "$rootless"
+  do [ -S "$s" ] && [ "$1" "$s" ] && printf '%s\\n' "$s" && return; done
+}
+mark socket; sockets -w || sockets -S
+mark usable; [ -n "$(sockets -w)" ] && echo yes || echo no
 mark addresses; ip -j address 2>/dev/null
 mark bridges; for b in /sys/class/net/*/bridge; do [ -d "$b" ] && basename "${b%/bridge}"; done
 mark listening; cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | awk '$4 == "0A" {print $2}'

@@ -110,13 +110,14 @@ def look(
 def _bundle(environ: Mapping[str, str], configured: Path | None) -> Path | None:
     named = [("the user's configuration", str(configured))] if configured else []
     named += [(name, environ[name]) for name in _BUNDLES if environ.get(name)]
-    for source, path in named:
-        if not Path(path).is_file() or not os.access(path, os.R_OK):
+    for source, named_path in named:
+        path = Path(named_path).expanduser()
+        if not path.is_file() or not os.access(path, os.R_OK):
             raise ConfigError(
                 f"{source} names the CA bundle {path}, which is no file that can be read.",
                 remedy="Mend the path or its permissions, or unset it.",
             )
-        return Path(path)
+        return path
     return None
 
 

@@ -63,7 +63,7 @@ def resolve_apt(
     Raises:
         ResolveError: a package is unknown, cannot be installed, or the mirror is out of reach.
     """
-    ca = network.ca_bundle.read_text() if network.ca_bundle else ""
+    ca = network.ca_bundle.read_text(errors="replace") if network.ca_bundle else ""
     script = _SCRIPT.replace("@EXPORTS@", network.exports).replace("@CA@", ca)
     script = script.replace("@SOURCES@", network.sources)
     wanted = sorted({"python3", *packages})

@@ -354,7 +354,7 @@ def main_job(
         first = laptop.must("up", box.name)
         _JOBS[box.name] = MainJob(
             laptop=laptop,
-            stack=StackOnBox(box=box, name=f"jupbox-ada-{box.name}"),
+            stack=StackOnBox(box=box, name=f"jupbox-ada_{box.name}"),
             first=first,
             logins=box.accepted() - before,
             prepared=prepared,

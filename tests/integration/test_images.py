@@ -141,7 +141,7 @@ def _build(job: MainJob, keep: ExitStack) -> Built:
         NO_PROXY=f"localhost,127.0.0.1,{address}",
         SSL_CERT_FILE=str(folder / "bundle.pem"),
     )
-    stack = StackOnBox(box=job.box, name="jupbox-ada-datasci")
+    stack = StackOnBox(box=job.box, name="jupbox-ada_datasci")
     keep.callback(stack.remove)
     first = laptop.must("up")
     return Built(laptop=laptop, stack=stack, first=first, index=index, proxy=way_out,
@@ -250,7 +250,7 @@ def test_the_scipy_image_imports_its_stack(ada: MainJob, tmp_path: Path) -> None
     (tmp_path / "jupbox.toml").write_text(
         '[boxes.science]\nhost = "workbox"\nimage = "scipy"\nport = "auto"\nfiles = "volume"\n'
     )
-    stack = StackOnBox(box=ada.box, name="jupbox-ada-science")
+    stack = StackOnBox(box=ada.box, name="jupbox-ada_science")
     try:
         laptop.must("up")
         kernel = stack.start_kernel()

@@ -269,7 +269,7 @@ def context(laptop: Laptop) -> tuple[str, str]:
 @pytest.mark.slow
 def test_the_context_serves_the_users_own_docker_and_is_not_current(ada: MainJob) -> None:
     shown = ada.laptop.run("docker", "--context", "jupbox-workbox", "ps", "--format", "{{.Names}}")
-    assert "jupbox-ada-workbox-notebook-1" in shown.stdout.split(), shown.stderr
+    assert "jupbox-ada_workbox-notebook-1" in shown.stdout.split(), shown.stderr
     assert ada.laptop.run("docker", "context", "show").stdout.strip() == "default"
 
 
@@ -310,7 +310,7 @@ def files_with(box: BoxUnderTest, text: str) -> list[str]:
 def root_job(workbox: BoxUnderTest, tmp_path: Path, ada: MainJob) -> Iterator[MainJob]:
     """The main job as the remote user root, beside ada's; all of it goes at the end."""
     laptop = ada.laptop.at(tmp_path)
-    stack = StackOnBox(box=workbox, name="jupbox-root-workbox-root", user="1000:1000")
+    stack = StackOnBox(box=workbox, name="jupbox-root_workbox-root", user="1000:1000")
     first = laptop.must("up", "workbox-root")
     try:
         yield MainJob(laptop=laptop, stack=stack, first=first, logins=0)

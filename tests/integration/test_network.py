@@ -32,7 +32,7 @@ class ProjectBox:
 
     def up(self, settings: str) -> Answer:
         """`up` with these lines as the box's table."""
-        name = self.stack.name.removeprefix("jupbox-ada-")
+        name = self.stack.name.removeprefix("jupbox-ada_")
         (self.laptop.folder / "jupbox.toml").write_text(
             f'[boxes.{name}]\nhost = "storebox"\n{settings}\n'
         )
@@ -57,7 +57,7 @@ def project_box(job: MainJob, folder: Path, name: str) -> Iterator[ProjectBox]:
     folder.mkdir(exist_ok=True)
     # as a team shares it; resolving it anew for each test would only take time
     shutil.copy(job.lock, folder)
-    stack = StackOnBox(box=job.box, name=f"jupbox-ada-{name}")
+    stack = StackOnBox(box=job.box, name=f"jupbox-ada_{name}")
     try:
         yield ProjectBox(laptop=job.laptop.at(folder), stack=stack)
     finally:

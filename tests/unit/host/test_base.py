@@ -39,7 +39,7 @@ def engine(*images: Image) -> Engine:
     return cast(Engine, FakeEngine(*images))
 
 
-SEALED = image("jupbox-ada-workbox:seal-1", layers=7)
+SEALED = image("jupbox-ada_workbox:seal-1", layers=7)
 ENVIRONMENT = image("jupbox-env:minimal", layers=3)
 BASE = image("jupbox-base:trixie-111111111111", layers=1)
 
