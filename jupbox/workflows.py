@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jupbox import labels as label
-from jupbox import pki, plan, release, render
+from jupbox import pki, plan, render
 from jupbox.console import Console
 from jupbox.errors import (
     AuthError,
@@ -39,6 +39,7 @@ from jupbox.lock import ImageLock
 from jupbox.password import check_password, generate_password, hash_password
 from jupbox.plan import Action
 from jupbox.project import Box, ImageDefinition, Project
+from jupbox.release import building, deploying, locking, sealing
 from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, connect, load_project, machine_of
@@ -67,7 +68,7 @@ def up(
     )
     site = _approach(project, box, around, console)
     with site.machine.exclusive(site.stack):
-        state = release.settle(site, stacks.observe(site.engine, site.stack))
+        state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
         _refuse_early(found)
         lock = _locked(found, definition, console)
@@ -125,22 +126,22 @@ def _approach(project: Project, box: Box, around: Surroundings, console: Console
 def _refuse_early(found: Found) -> None:
     """Say now what would stop the deployment anyhow after minutes of building."""
     site, container = found.site, found.state.container
-    release.own_certificate(site)
+    sealing.own_certificate(site)
     if container is None or not container.running:
-        stack = release.stack_of(site, found.state)
-        release.check_port(site, found.state, stack.port)
-        release.check_files(site, stack)
+        stack = deploying.stack_of(site, found.state)
+        deploying.check_port(site, found.state, stack.port)
+        deploying.check_files(site, stack)
 
 
 def _locked(found: Found, definition: ImageDefinition, console: Console) -> tuple[ImageLock, bool]:
     """The lock, and whether it was resolved just now."""
-    lock = release.usable_lock(found.site, definition)
+    lock = locking.usable_lock(found.site, definition)
     if lock is None:
-        lock = release.adopted_lock(found.site, found.state, definition)
+        lock = locking.adopted_lock(found.site, found.state, definition)
     if lock is not None and found.site.facts.architecture in lock.platforms:
         return lock, False
     with console.stage(f"Locking {definition.name}") as stage:
-        return release.resolve_lock(found.site, definition, stage=stage, keep=lock), True
+        return locking.resolve_lock(found.site, definition, stage=stage, keep=lock), True
 
 
 def _target(
@@ -148,12 +149,12 @@ def _target(
     upgrade: bool,
 ) -> Target:  # fmt: skip
     site, (lock, fresh) = found.site, locked
-    stack = release.stack_of(site, found.state)
-    own = release.own_certificate(site)
+    stack = deploying.stack_of(site, found.state)
+    own = sealing.own_certificate(site)
     wanted = plan.Wanted(
         environment=lock.digest(),
         configuration=stack.digest(),
-        names=None if own else release.box_names(site),
+        names=None if own else sealing.box_names(site),
         own_certificate=pki.fingerprint(own[0]) if own else None,
         recipe=render.recipe() if upgrade else None,
     )
@@ -161,29 +162,29 @@ def _target(
         lock=lock,
         fresh=fresh,
         stack=stack,
-        environment=release.environment_image(site, lock, newest_recipe=upgrade),
+        environment=building.environment_image(site, lock, newest_recipe=upgrade),
         actions=frozenset({Action.BUILD}),
     )
     if found.state.newest is None and found.state.seal_volume and target.environment is None:
         # all images were pruned: one is needed to look into the seal volume with
         target = _build(found, definition, target, console)
         wanted = replace(wanted, environment=target.lock.digest())
-    seen = release.observed(site, found.state, environment=target.environment)
+    seen = deploying.observed(site, found.state, environment=target.environment)
     steps = plan.steps(wanted, seen, now=site.around.now())
     return replace(target, actions=frozenset(step.action for step in steps))
 
 
 def _prepare_host(found: Found, target: Target) -> None:
     if target.actions & {Action.DEPLOY, Action.START}:
-        release.check_port(found.site, found.state, target.stack.port)
-        release.ensure_files(found.site, target.stack)
+        deploying.check_port(found.site, found.state, target.stack.port)
+        deploying.ensure_files(found.site, target.stack)
 
 
 def _build(found: Found, definition: ImageDefinition, target: Target, console: Console) -> Target:
     if Action.BUILD not in target.actions:
         return target
     with console.stage("Building the environment image") as stage:
-        lock, image = release.build(
+        lock, image = building.build(
             found.site, definition, target.lock, fresh=target.fresh, stage=stage,
             note=console.note,
         )  # fmt: skip
@@ -192,7 +193,7 @@ def _build(found: Found, definition: ImageDefinition, target: Target, console: C
 
 def _seal(
     found: Found, target: Target, console: Console
-) -> tuple[release.Prepared | None, stacks.Release | None]:
+) -> tuple[sealing.Prepared | None, stacks.Release | None]:
     """Seal if need be; what was prepared for it, and the sealed image to run."""
     site, state = found.site, found.state
     if Action.SEAL not in target.actions:
@@ -200,13 +201,13 @@ def _seal(
     looking = target.environment or (state.newest.image if state.newest else None)
     assert looking is not None, "a plan that seals has built, or has a sealed image"
     with console.stage("Sealing it with key, certificate and password") as stage:
-        prepared = release.prepare(
+        prepared = sealing.prepare(
             site, state, image=looking.id, certify=Action.CERTIFY in target.actions
         )
         if Action.DEPLOY not in target.actions or target.environment is None:
-            release.seal_live(site, state, prepared.credentials)
+            sealing.seal_live(site, state, prepared.credentials)
             return prepared, stacks.observe(site.engine, site.stack).newest
-        sealed = release.seal_new(
+        sealed = sealing.seal_new(
             site, state, prepared.credentials, environment=target.environment,
             lock=target.lock, account=target.stack.account, stage=stage,
         )  # fmt: skip
@@ -222,7 +223,7 @@ def _run(found: Found, target: Target, sealed: stacks.Release | None, console: C
         )
     if Action.DEPLOY in target.actions and sealed:
         with console.stage(f"Starting the server on {_place(site.box)}"):
-            release.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
+            deploying.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
     elif Action.START in target.actions and container:
         with console.stage(f"Starting the server on {_place(site.box)}"):
             site.engine.start(container.id)
@@ -237,9 +238,9 @@ def _wait(found: Found, target: Target, console: Console) -> bytes:
     assert public is not None, "it has just been sealed"
     title = "Waiting for its answer over HTTPS" if target.actions else "Checking its answer"
     with console.stage(title):
-        release.wait(site, target.stack.port, public.authority_pem)
+        deploying.wait(site, target.stack.port, public.authority_pem)
     if target.actions:
-        stacks.prune(site.engine, state, keep=release.KEEP_RELEASES)
+        stacks.prune(site.engine, state, keep=sealing.KEEP_RELEASES)
     return public.authority_pem
 
 
@@ -271,7 +272,7 @@ def _files_of(site: Site, folder: str) -> str:
 
 def _report_up(
     found: Found, target: Target, console: Console, *, authority: bytes,
-    prepared: release.Prepared | None,
+    prepared: sealing.Prepared | None,
 ) -> None:  # fmt: skip
     site, word = found.site, found.site.command
     box = site.box
@@ -344,7 +345,7 @@ def _find(box_name: str | None, *, around: Surroundings, console: Console) -> Fo
     box = project.box(box_name)
     site = connect(project, box, around)
     state = stacks.observe(site.engine, site.stack)
-    return Found(site=site, state=release.renew_if_due(site, state, console))
+    return Found(site=site, state=sealing.renew_if_due(site, state, console))
 
 
 def _container(found: Found, *, running: bool) -> Container:
@@ -593,7 +594,7 @@ def _set_password(site: Site, chosen: Secret) -> None:
             f"The seal of {site.stack} is gone.",
             remedy=f"`jupbox up{site.command}` makes a new one.",
         )
-    release.seal_live(site, state, replace(last, password_hash=hash_password(chosen)))
+    sealing.seal_live(site, state, replace(last, password_hash=hash_password(chosen)))
 
 
 def _asked_password(console: Console) -> Secret:
@@ -765,6 +766,6 @@ def lock(names: list[str], *, around: Surroundings, console: Console, on: str | 
     for name in names or sorted({b.image for b in project.boxes.values()} or {box.image}):
         definition = project.image(name)
         with console.stage(f"Locking {name}") as stage:
-            image = release.resolve_lock(site, definition, stage=stage)
+            image = locking.resolve_lock(site, definition, stage=stage)
         packages = len(image.python) + sum(len(p.apt) for p in image.platforms.values())
         console.line(f"{name}: {packages} packages locked.")

@@ -1,0 +1,1 @@
+"""The stages of `up`: lock, build, seal, deploy. Each takes the last one's result."""

@@ -1,0 +1,145 @@
+"""From a lock to an environment image on the box's engine."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from jupbox import labels as label
+from jupbox import render
+from jupbox.console import Stage
+from jupbox.errors import (
+    BuildError,
+    LockError,
+)
+from jupbox.host import base as bases
+from jupbox.host import network as networks
+from jupbox.host.base import Base
+from jupbox.host.engine import Image
+from jupbox.lock import (
+    RECIPE,
+    ImageLock,
+)
+from jupbox.project import ImageDefinition
+from jupbox.release.locking import network_of, resolve_lock
+from jupbox.site import Site
+
+
+def environment_image(site: Site, lock: ImageLock, *, newest_recipe: bool = False) -> Image | None:
+    """The environment image of a lock, if the engine has it; of any recipe unless told."""
+    wanted = {label.KIND: "environment", label.LOCK: lock.digest()}
+    if newest_recipe:
+        wanted[label.RECIPE] = str(RECIPE)
+    found = site.engine.images(wanted)
+    return found[0] if found else None
+
+
+def build(
+    site: Site, definition: ImageDefinition, lock: ImageLock, *, fresh: bool, stage: Stage,
+    note: Callable[[str], None],
+) -> tuple[ImageLock, Image]:  # fmt: skip
+    """Build the environment image of a lock on the box.
+
+    The lock comes back as well: where its base cannot be had any more, or its apt versions are
+    gone from the mirror and no team shares it, that part is resolved anew.
+
+    Args:
+        fresh: the lock was resolved in this very run.
+        note: told of what the user should know.
+    """
+    wanted = lock.platforms[site.facts.architecture].base
+    base = bases.locked(
+        site.engine,
+        wanted,
+        box=site.machine,
+        box_facts=site.facts,
+        epoch=lock.epoch,
+        say=stage.detail,
+    )
+    if base is None:
+        if site.project.root is not None:
+            raise LockError(
+                f"The locked base {wanted.reference} ({wanted.digest[:19]}…) is out of reach for "
+                f"{site.machine.name}.",
+                remedy="`docker save` it on a machine that has it and load it there, or lock anew: "
+                f"`jupbox lock {lock.name} --on {site.box.name}`.",
+            )
+        note(f"The locked base {definition.base} is out of reach; it was resolved anew.")
+        return build(
+            site, definition, resolve_lock(site, definition, stage=stage, keep=lock),
+            fresh=True, stage=stage, note=note,
+        )  # fmt: skip
+    try:
+        return lock, _build(site, definition, lock, base, stage)
+    except BuildError:
+        if fresh or site.project.root is not None:
+            raise
+        renewed = resolve_lock(site, definition, stage=stage, keep=lock)
+        if renewed.platforms == lock.platforms:
+            raise  # the mirror has what is locked; it failed for another reason
+    note("The mirror has other versions than the lock; its apt part was resolved anew.")
+    return build(site, definition, renewed, fresh=True, stage=stage, note=note)
+
+
+def _build(
+    site: Site, definition: ImageDefinition, lock: ImageLock, base: Base, stage: Stage
+) -> Image:
+    context = render.environment_context(
+        lock, architecture=site.facts.architecture, base=base.reference
+    )
+    labels = {
+        label.KIND: "environment",
+        label.IMAGE: lock.name,
+        label.LOCK: lock.digest(),
+        label.RECIPE: str(RECIPE),
+    }
+    with networks.build_secrets(network_of(site, definition)) as secrets:
+        return build_context(
+            site,
+            context,
+            tag=f"jupbox-env:{lock.name}-{lock.digest()[:12]}",
+            labels=labels,
+            secrets=secrets,
+            stage=stage,
+        )
+
+
+def build_context(
+    site: Site, context: render.Context, *, tag: str, labels: Mapping[str, str],
+    secrets: Mapping[str, Path], stage: Stage,
+) -> Image:  # fmt: skip
+    """Build a context on the box; its steps show as the stage's details."""
+
+    def on_line(line: str) -> None:
+        stage.log(line)
+        if step := build_step(line):
+            stage.detail(step)
+
+    with tempfile.TemporaryDirectory(prefix="jupbox-build-") as name:
+        folder = Path(name)
+        for path, content in context.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+            (folder / path).chmod(0o644)
+        # whatever this machine's umask: the server's user must get in
+        for inner in folder.rglob("*/"):
+            inner.chmod(0o755)
+        return site.engine.build(folder, tag=tag, labels=labels, secrets=secrets, on_line=on_line)
+
+
+_STEP: Final = re.compile(r"^#\d+ \[(?:\S+ )?\s*(\d+)/(\d+)\] (.*)")
+_STEPS: Final = {
+    "/build/tools.sh": "getting uv",
+    "/build/apt.sh": "installing Debian packages",
+    "/build/python.sh": "installing Python packages",
+    "/build/user.sh": "making the notebook's user",
+}
+
+
+def build_step(line: str) -> str | None:
+    """What a line of BuildKit's plain progress says is done now, for a person; else None."""
+    match = _STEP.match(line)
+    return next((text for key, text in _STEPS.items() if match and key in match[3]), None)

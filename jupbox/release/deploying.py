@@ -1,0 +1,287 @@
+"""From a sealed image to a stack that answers: account, port, files, compose."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from jupbox import labels as label
+from jupbox import pki, plan, render
+from jupbox.errors import (
+    FilesError,
+    PortTakenError,
+    ServerError,
+)
+from jupbox.host import stack as stacks
+from jupbox.host.engine import Image
+from jupbox.host.probe import wait_https
+from jupbox.host.stack import State
+from jupbox.release.sealing import own_certificate, stack_labels, who
+from jupbox.render import Account, Stack
+from jupbox.site import Site
+
+FIRST_PORT: Final = 8888
+_WAIT_SECONDS: Final = 120
+_ROOT_ACCOUNT: Final = Account(name="jupyter", uid=1000, gid=1000)
+
+
+def account_of(site: Site, state: State) -> Account:
+    """The notebook's user: what the first seal fixed, else the remote user as they are."""
+    if state.account:
+        return state.account
+    facts = site.facts
+    if facts.uid == 0:
+        return _ROOT_ACCOUNT
+    name = re.sub(r"[^a-z0-9_-]", "-", facts.user.lower()).strip("-")
+    own = {0, facts.gid}
+    groups = tuple(
+        (group, gid) for gid, group in sorted(facts.groups.items())
+        # the engine's group is no use without its socket
+        if gid not in own and group != "docker"
+    )  # fmt: skip
+    return Account(
+        name=name if name and not name[0].isdigit() else f"u{facts.uid}",
+        uid=facts.uid,
+        gid=facts.gid,
+        groups=groups,
+    )
+
+
+def stack_of(site: Site, state: State) -> Stack:
+    """What compose shall run, but for the seal."""
+    box = site.box
+    bind = {"tunnel": (), "public": ("",)}.get(box.expose, (box.expose,))
+    if bind != ("",):
+        # the tunnel ends there, whatever else is published
+        bind = tuple(dict.fromkeys(("127.0.0.1", *bind)))
+    return Stack(
+        name=site.stack,
+        hostname=box.name,
+        account=account_of(site, state),
+        bind=bind,
+        port=_port(site, state),
+        memory=box.memory_bytes,
+        shared_memory=max(64 << 20, (box.memory_bytes or site.facts.memory) // 2),
+        files=None if box.files == "volume" else _host_path(box.files, site.facts.home),
+    )
+
+
+def _host_path(path: str, home: str) -> str:
+    return posixpath.normpath(f"{home}{path[1:]}" if path.startswith("~") else path)
+
+
+def _port(site: Site, state: State) -> int:
+    """The configured port; with `auto` the stack's own, else the next free one."""
+    if site.box.port != "auto":
+        return int(site.box.port)
+    mine = state.container
+    # one that never started holds a port that somebody else had
+    if mine and mine.published and mine.started:
+        return mine.published[1]
+    taken = site.facts.listening | site.engine.published_ports()
+    return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
+
+
+def check_port(site: Site, state: State, port: int) -> None:
+    """Look whether a port is free for the stack.
+
+    Raises:
+        PortTakenError: somebody else listens on it; the message says who.
+    """
+    mine = state.container
+    if mine and mine.running and mine.published and mine.published[1] == port:
+        return
+    owner = site.engine.port_owner(port, except_stack=site.stack)
+    if owner is None and port not in site.facts.listening:
+        return
+    raise _taken(site, port, f"container {owner}" if owner else _process_on(site, port))
+
+
+def _taken(site: Site, port: int, by: str) -> PortTakenError:
+    instead = "" if site.box.port == "auto" else ', or "auto",'
+    return PortTakenError(
+        f"Port {port} on {site.machine.name} is taken by {by}.",
+        remedy=f"Stop that, or set another `port`{instead} for the box in jupbox.toml.",
+    )
+
+
+def _process_on(site: Site, port: int) -> str:
+    done = site.machine.run(["ss", "-Hltnp", f"sport = :{port}"], check=False)
+    match = re.search(r'users:\(\("([^"]+)",pid=(\d+)', done.text)
+    return f"process {match[1]} (pid {match[2]})" if match else "another user's program"
+
+
+# Exit codes: 51 cannot be made, 52 cannot be written, 53 not by the notebook's user either.
+_CHECK_FILES: Final = """
+folder=$1
+while [ ! -e "$folder" ]; do folder=$(dirname -- "$folder"); done
+[ -d "$folder" ] && [ -w "$folder" ] && [ -x "$folder" ] && exit 0
+[ "$folder" = "$1" ] && exit 52 || exit 51
+"""
+# What root has in its own home directory is the notebook user's from now on; elsewhere (/opt, /srv)
+# only a folder that was made just now is.
+_MAKE_FILES: Final = """
+made=
+[ -d "$1" ] || { mkdir -p -- "$1" 2>/dev/null || exit 51; made=yes; }
+[ -w "$1" ] || exit 52
+[ "$(id -u)" = 0 ] || exit 0
+case $1 in "$HOME"/?*) made=yes; chown -R --from=0:0 -- "$2:$3" "$1" || exit 53;; esac
+[ -z "$made" ] || chown --from=0:0 -- "$2:$3" "$1" || exit 53
+find "$1" -maxdepth 0 \\( -uid "$2" -o -gid "$3" -perm -020 -o -perm -002 \\) | grep -q . || exit 53
+"""
+_NOT_FILES: Final = {
+    51: "cannot be made by {user}",
+    52: "cannot be written by {user}",
+    53: "belongs to somebody else than the notebook's user (uid {uid})",
+}
+
+
+def check_files(site: Site, stack: Stack) -> None:
+    """Look whether `ensure_files` can do it, and change nothing.
+
+    Raises:
+        FilesError: it cannot.
+    """
+    _in_files(site, stack, _CHECK_FILES)
+
+
+def ensure_files(site: Site, stack: Stack) -> None:
+    """Have the user's folder on the host, made by the user, writable for the notebook's user.
+
+    Raises:
+        FilesError: it cannot be made or written.
+    """
+    _in_files(site, stack, _MAKE_FILES)
+
+
+def _in_files(site: Site, stack: Stack, script: str) -> None:
+    if stack.files is None:
+        return
+    account = stack.account
+    done = site.machine.run(
+        ["sh", "-s", "--", stack.files, str(account.uid), str(account.gid)],
+        input=script.encode(),
+        check=False,
+    )
+    if done.returncode != 0:
+        problem = _NOT_FILES.get(done.returncode, _NOT_FILES[52])
+        raise FilesError(
+            f"The folder {stack.files} on {site.machine.name} "
+            f"{problem.format(user=site.facts.user, uid=account.uid)}.",
+            remedy="Mend its owner or permissions there, or set another `files` in jupbox.toml.",
+        )
+
+
+def deploy(site: Site, stack: Stack, *, sealed: Image, generation: int) -> None:
+    """Run the stack with compose, made anew where it differs."""
+    of_image = sealed.labels
+    labels = {
+        **stack_labels(site, "server"),
+        label.LOCK: of_image[label.LOCK],
+        label.IMAGE: of_image[label.IMAGE],
+        label.RECIPE: of_image[label.RECIPE],
+        label.CONFIGURATION: stack.digest(),
+        label.GENERATION: str(generation),
+        label.FILES: stack.files or "volume",
+        label.EXPOSE: site.box.expose,
+        label.WHO: who(),
+        label.VERSION: version("jupbox"),
+    }
+    volume_labels = {
+        **stack_labels(site, "volume"),
+        label.ACCOUNT: stacks.account_text(stack.account),
+    }
+    text = render.compose_text(
+        stack,
+        image=sealed.tags[0] if sealed.tags else sealed.id,
+        generation=generation,
+        labels=labels,
+        volume_labels=volume_labels,
+    )
+    with tempfile.TemporaryDirectory(prefix="jupbox-compose-") as folder:
+        path = Path(folder) / "compose.yaml"
+        path.write_text(text)
+        try:
+            site.engine.compose_up(path, project=stack.name)
+        except PortTakenError:
+            # somebody was quicker, since `check_port` looked
+            owner = site.engine.port_owner(stack.port, except_stack=site.stack)
+            by = f"container {owner}" if owner else _process_on(site, stack.port)
+            raise _taken(site, stack.port, by) from None
+
+
+def wait(site: Site, port: int, authority_pem: bytes, *, seconds: float = _WAIT_SECONDS) -> None:
+    """Wait until the server answers over verified HTTPS, through the way that users take.
+
+    Raises:
+        ServerError: it ended, or did not answer in time; with its last log lines.
+    """
+
+    first: list[int] = []
+
+    def alive() -> None:
+        container = stacks.observe(site.engine, site.stack).container
+        # the count is of the container's whole life; a crash of last week says nothing
+        first.append(container.restarts if container else 0)
+        if container is None or not container.running or container.restarts > first[0] + 1:
+            raise ServerError(
+                f"The notebook server ends right after its start: {_last_words(site)}",
+                remedy=f"`jupbox logs{site.command}` shows the rest.",
+            )
+
+    with site.machine.tunnel(port) as here:
+        wait_https(
+            address=("127.0.0.1", here),
+            server_name=_server_name(site),
+            ca_pem=authority_pem,
+            deadline_seconds=seconds,
+            alive=alive,
+        )
+
+
+def _server_name(site: Site) -> str:
+    """A name that the server's certificate is for; one of the user's own knows no localhost."""
+    own = own_certificate(site)
+    if own is None:
+        return "localhost"
+    names = pki.leaf_names(own[0])
+    return (*names.dns, *names.ips)[0].replace("*", "jupbox")
+
+
+def _last_words(site: Site) -> str:
+    container = stacks.observe(site.engine, site.stack).container
+    lines = site.engine.last_log_lines(container.id, 3) if container else []
+    return " / ".join(line.strip() for line in lines if line.strip()) or "it wrote no log"
+
+
+def observed(site: Site, state: State, *, environment: Image | None) -> plan.Observed:
+    """What is there, in the plan's words; `environment` is the image of the wanted lock."""
+    container = state.container
+    # a seal that no container ever used has a password that nobody was shown
+    newest = state.newest if container or state.seal_volume else None
+    sealed = running = None
+    if newest:
+        sealed = plan.Sealed(
+            environment=newest.image.labels.get(label.LOCK, ""),
+            recipe=newest.image.labels.get(label.RECIPE, ""),
+        )
+    if container:
+        running = plan.Running(
+            environment=container.labels.get(label.LOCK, ""),
+            configuration=container.labels.get(label.CONFIGURATION, ""),
+            running=container.running,
+            sealed_image_present=site.engine.image(container.image) is not None,
+        )
+    looking = environment.id if environment else None
+    return plan.Observed(
+        environment_image=environment is not None,
+        certificates=stacks.public_certificates(site.engine, state, image=looking)
+        if newest or state.seal_volume
+        else None,
+        sealed=sealed,
+        container=running,
+    )

@@ -1,0 +1,200 @@
+"""From a definition to the exact versions that it stands for, and where they are kept."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Final, cast
+
+from packaging.specifiers import SpecifierSet
+
+from jupbox import labels as label
+from jupbox import render
+from jupbox.console import Stage
+from jupbox.errors import (
+    LockError,
+    ResolveError,
+)
+from jupbox.host import base as bases
+from jupbox.host import facts as host_facts
+from jupbox.host import network as networks
+from jupbox.host.files import write_atomic
+from jupbox.host.machine import LocalMachine
+from jupbox.host.network import Network
+from jupbox.host.resolve import resolve_python, resolve_uv
+from jupbox.host.simulate import resolve_apt
+from jupbox.host.stack import State
+from jupbox.lock import (
+    Architecture,
+    ImageLock,
+    Lock,
+    PlatformLock,
+    dump_lock,
+    is_stale,
+    load_lock,
+)
+from jupbox.project import ImageDefinition
+from jupbox.site import Site, lock_path
+
+_DAY: Final = 86_400
+
+
+def network_of(site: Site, definition: ImageDefinition) -> Network:
+    """The way from the box's builds to packages, by this user's settings."""
+    mine = () if site.machine.is_local else (host_facts.look(LocalMachine()),)
+    return networks.look(
+        environ=site.around.environ,
+        home=site.around.home,
+        root=site.project.root,
+        configured_bundle=site.project.network.ca_bundle,
+        base=definition.base,
+        hosts=(site.facts, *mine),
+    )
+
+
+def read_lock(site: Site) -> Lock:
+    """The project's lock; an empty one if there is none yet."""
+    path = lock_path(site.project, site.box)
+    if not path.is_file():
+        return Lock()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockError(
+            f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}.",
+            remedy="Mend its permissions, or get it anew from the team's repository.",
+        ) from None
+    return load_lock(text, source=path.name)
+
+
+def write_lock(site: Site, image: ImageLock) -> None:
+    """Put an image's part into the project's lock."""
+    path = lock_path(site.project, site.box)
+    with suppress(OSError):  # `write_atomic` says what is wrong with the folder
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, dump_lock(read_lock(site).with_image(image)).encode(), mode=0o644)
+
+
+def usable_lock(site: Site, definition: ImageDefinition) -> ImageLock | None:
+    """The image's lock, None if there is none; it may lack the box's architecture.
+
+    Raises:
+        LockError: it is stale, and a project's lock is not changed unasked.
+    """
+    image = read_lock(site).images.get(definition.name)
+    if image is None:
+        return None
+    if is_stale(image, definition):
+        if site.project.root is None:
+            return None
+        raise LockError(
+            f"jupbox.lock does not match the definition of {definition.name} any more.",
+            remedy=f"`jupbox lock {definition.name}` resolves it anew; then look at the change.",
+        )
+    return image
+
+
+def adopted_lock(site: Site, state: State, definition: ImageDefinition) -> ImageLock | None:
+    """The lock that the running stack's image was built from, for a laptop that has none.
+
+    Without it a fresh laptop would resolve newer versions and replace a server that is well.
+    """
+    if definition.name in read_lock(site).images or state.container is None:
+        return None
+    wanted = {label.KIND: "environment", label.LOCK: state.container.labels.get(label.LOCK, "")}
+    for image in site.engine.images(wanted):
+        with site.engine.scratch(image.id) as container:
+            files = site.engine.get(container, render.LOCK_IN_IMAGE)
+        for content in files.values():
+            lock = load_lock(content.decode(), source=f"the lock on {site.machine.name}")
+            found = lock.images.get(definition.name)
+            if found and not is_stale(found, definition):
+                write_lock(site, found)
+                return found
+    return None
+
+
+def resolve_lock(
+    site: Site, definition: ImageDefinition, *, stage: Stage, keep: ImageLock | None = None
+) -> ImageLock:
+    """Resolve a definition on a box and record it.
+
+    Args:
+        site: the box whose engine is asked.
+        definition: what to resolve.
+        stage: told what happens.
+        keep: a lock whose Python packages and epoch stay as they are.
+
+    Raises:
+        ResolveError: something cannot be resolved.
+        BaseImageError: no way to the base.
+    """
+    network = network_of(site, definition)
+    epoch = keep.epoch if keep else int(site.around.now().timestamp()) // _DAY * _DAY
+    base = bases.resolve(
+        site.engine,
+        definition.base,
+        box=site.machine,
+        box_facts=site.facts,
+        epoch=epoch,
+        say=stage.detail,
+    )
+    stage.detail("asking apt for versions")
+    simulated = resolve_apt(
+        site.engine, base.reference, definition.apt, network, called=definition.base
+    )
+    _check_python(definition, simulated.python_version)
+    architecture = cast(Architecture, site.facts.architecture)
+    part = PlatformLock(
+        architecture=architecture,
+        base=base.lock,
+        python_version=simulated.python_version,
+        apt=simulated.packages,
+    )
+    if keep and _python_version(keep) == simulated.python_version:
+        image = replace(keep, platforms={**keep.platforms, architecture: part})
+    else:
+        stage.detail("asking the Python index for versions")
+        image = _resolve_python(site, definition, network, part, epoch=epoch)
+    write_lock(site, image)
+    return image
+
+
+def _python_version(lock: ImageLock) -> str:
+    return next(iter(lock.platforms.values())).python_version
+
+
+def _resolve_python(
+    site: Site, definition: ImageDefinition, network: Network, part: PlatformLock, *, epoch: int
+) -> ImageLock:
+    python = resolve_python(
+        definition.python,
+        python_version=part.python_version,
+        environ=site.around.environ,
+        ca_bundle=network.ca_bundle,
+        cwd=site.project.root,
+    )
+    uv = resolve_uv(
+        None,
+        python_version=part.python_version,
+        environ=site.around.environ,
+        ca_bundle=network.ca_bundle,
+        cwd=site.project.root,
+    )
+    return ImageLock(
+        name=definition.name,
+        definition=definition.digest,
+        epoch=epoch,
+        uv=uv,
+        python=python,
+        platforms={part.architecture: part},
+    )
+
+
+def _check_python(definition: ImageDefinition, found: str) -> None:
+    wanted = definition.requires_python
+    if wanted and f"{found}.0" not in SpecifierSet(wanted) and found not in SpecifierSet(wanted):
+        raise ResolveError(
+            f"{definition.base} has Python {found}; {definition.name} requires {wanted}.",
+            remedy="Choose another `base`, or loosen `requires-python`.",
+        )
