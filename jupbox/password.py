@@ -7,7 +7,6 @@ import unicodedata
 from typing import Final
 
 import argon2
-import argon2.exceptions
 
 from jupbox.errors import PasswordError
 from jupbox.secret import Secret
@@ -68,27 +67,6 @@ def hash_password(password: Secret) -> Secret:
     """
     check_password(password.reveal())
     return Secret(_PREFIX + _HASHER.hash(password.reveal()))
-
-
-def verify_password(hashed: Secret, password: Secret) -> bool:
-    """Tell whether a password belongs to a hash.
-
-    Args:
-        hashed: what `hash_password` or `jupyter server password` made with argon2.
-        password: the password in clear.
-
-    Returns:
-        False also for a hash that is empty or of another kind.
-    """
-    text = hashed.reveal()
-    if not text.startswith(_PREFIX):
-        return False
-    try:
-        return _HASHER.verify(
-            text.removeprefix(_PREFIX), password.reveal().encode(errors="surrogatepass")
-        )
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-        return False
 
 
 def generate_password() -> Secret:

@@ -68,11 +68,6 @@ def is_destination(text: str) -> bool:
     return len(text) <= 255 and _DESTINATION.fullmatch(text) is not None
 
 
-def is_name(text: str) -> bool:
-    """Whether `text` may name a box or an image."""
-    return NAME.fullmatch(text) is not None
-
-
 def did_you_mean(name: str, known: Iterable[str], *, kind: str) -> str:
     """A remedy for an unknown name: the nearest known one, if any is near, and all of them."""
     names = sorted(known)

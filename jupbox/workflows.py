@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import signal
 import subprocess
 import time
 import webbrowser
@@ -81,8 +80,7 @@ def up(
             authority = _wait(found, target, console)
         except BaseException:
             # sealed already and shown nowhere else: not even an interruption may swallow it
-            if prepared and prepared.password:
-                console.facts([_password_row(prepared.password)])
+            _show_password(prepared, console)
             raise
         _report_up(found, target, console, authority=authority, prepared=prepared)
 
@@ -200,18 +198,29 @@ def _seal(
         return None, state.newest
     looking = target.environment or (state.newest.image if state.newest else None)
     assert looking is not None, "a plan that seals has built, or has a sealed image"
-    with console.stage("Sealing it with key, certificate and password") as stage:
-        prepared = sealing.prepare(
-            site, state, image=looking.id, certify=Action.CERTIFY in target.actions
-        )
-        if Action.DEPLOY not in target.actions or target.environment is None:
-            sealing.seal_live(site, state, prepared.credentials)
-            return prepared, stacks.observe(site.engine, site.stack).newest
-        sealed = sealing.seal_new(
-            site, state, prepared.credentials, environment=target.environment,
-            lock=target.lock, account=target.stack.account, stage=stage,
-        )  # fmt: skip
+    prepared = None
+    try:
+        with console.stage("Sealing it with key, certificate and password") as stage:
+            prepared = sealing.prepare(
+                site, state, image=looking.id, certify=Action.CERTIFY in target.actions
+            )
+            if Action.DEPLOY not in target.actions or target.environment is None:
+                sealing.seal_live(site, state, prepared.credentials)
+                return prepared, stacks.observe(site.engine, site.stack).newest
+            sealed = sealing.seal_new(
+                site, state, prepared.credentials, environment=target.environment,
+                lock=target.lock, account=target.stack.account, stage=stage,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        # the image may be there already; if it is not, the next `up` shows another
+        _show_password(prepared, console)
+        raise
     return prepared, sealed
+
+
+def _show_password(prepared: sealing.Prepared | None, console: Console) -> None:
+    if prepared and prepared.password:
+        console.facts([_password_row(prepared.password)])
 
 
 def _run(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
@@ -658,7 +667,7 @@ def open_box(
             console.line(url_of(site, port))
         return
     machine, local = site.machine, free_port(port)
-    with suppress(KeyboardInterrupt), _ended_like_ctrl_c():
+    with suppress(KeyboardInterrupt):
         with _forwarded(machine, port, local) as forward, ExitStack() as pages:
             if browser or print_url:
                 page = _log_in(found, container, forward.url, console=console, print_url=print_url)
@@ -673,20 +682,6 @@ def open_box(
                 console.plain(f"Connected again: {forward.url}")
                 forward.session.wait()
     console.plain(f"Closed; the server on {site.box.host} runs on.")
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Have `kill` and a closed terminal end this in order: the forward would outlive us."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in before.items():
-        if handler is not signal.SIG_IGN:  # as nohup has it
-            signal.signal(number, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True, kw_only=True)

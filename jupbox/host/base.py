@@ -100,9 +100,19 @@ work=${TMPDIR:-/tmp}/jupbox-base.$1
 # /tmp is everybody's: only a folder that we made ourselves says what to end
 [ -d "$work" ] && [ ! -L "$work" ] && [ -O "$work" ] || exit 0
 if group=$(cat "$work/pid" 2>/dev/null); then
-  kill -TERM -- "-$group" 2>/dev/null
-  for _ in $(seq 150); do kill -0 -- "-$group" 2>/dev/null || break; sleep 0.1; done
-  kill -KILL -- "-$group" 2>/dev/null
+  works() { # a zombie does not: in a container nobody may fetch it
+    for stat in /proc/[0-9]*/stat; do
+      read -r line 2>/dev/null <"$stat" || continue
+      set -- ${line##*) }
+      [ "$3" = "$group" ] && [ "$1" != Z ] && return 0
+    done
+    return 1
+  }
+  # dash knows no `kill -TERM --`
+  kill -s TERM -- "-$group" 2>/dev/null
+  for _ in $(seq 100); do works || break; sleep 0.1; done
+  kill -s KILL -- "-$group" 2>/dev/null
+  for _ in $(seq 20); do works || break; sleep 0.1; done
 fi
 rm -rf --one-file-system "$work"
 """

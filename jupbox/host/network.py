@@ -8,16 +8,17 @@ environment.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import tempfile
+import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jupbox import apt
+from jupbox import indexes as of_uv
 from jupbox.errors import ConfigError
 from jupbox.host.facts import HostFacts
 from jupbox.host.files import write_atomic
@@ -27,8 +28,6 @@ _BUNDLES: Final = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 _SYSTEM_BUNDLE: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 # what says where packages come from; anything else of uv's environment is about this machine
 _INDEXES: Final = ("UV_INDEX", "UV_DEFAULT_INDEX", "UV_EXTRA_INDEX_URL", "UV_INSECURE_HOST")
-# `name=https://…`; a password in the address may hold a `=` too
-_INDEX_NAME: Final = re.compile(r"^[\w.-]+=(?=https?://)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,14 +84,21 @@ def look(
     }
     variables = {key: v for name, v in proxies.items() for key in (name, name.upper())}
     indexes = {k: v for k, v in environ.items() if k in _INDEXES or k.startswith("UV_INDEX_")}
-    if first := indexes.get("UV_DEFAULT_INDEX") or indexes.get("UV_INDEX_URL"):
-        # pip puts uv itself into the build, and knows the same thing by another name
-        indexes["PIP_INDEX_URL"] = _INDEX_NAME.sub("", first)
-    uv_configuration = _first_file(
+    given = _first_file(
         Path(environ["UV_CONFIG_FILE"]) if environ.get("UV_CONFIG_FILE") else None,
         root / "uv.toml" if root else None,
+    )
+    # uv reads one of the project's files: pyproject.toml, which no build sees, where no other is
+    projects = _indexes(root / "pyproject.toml", "tool", "uv") if root and not given else ()
+    indexes |= of_uv.as_variables(projects, environ)
+    uv_configuration = given or _first_file(
         Path(environ.get("XDG_CONFIG_HOME") or home / ".config") / "uv" / "uv.toml",
     )
+    configured = (*projects, *(_indexes(uv_configuration) if uv_configuration else ()))
+    first = of_uv.of_variables(environ) or next((i for i in configured if i.default), None)
+    if first:
+        # pip puts uv itself into the build, and knows the same thing by another name
+        indexes["PIP_INDEX_URL"] = of_uv.with_credentials(first, environ)
     netrc = _first_file(Path(environ.get("NETRC") or home / ".netrc"))
     sources = _sources(base, hosts)
     bundle = _bundle(environ, configured_bundle)
@@ -105,6 +111,17 @@ def look(
         netrc=netrc if indexes or uv_configuration else None,
         sources=sources,
     )
+
+
+def _indexes(file: Path, *tables: str) -> tuple[of_uv.Index, ...]:
+    """The indexes of a table of a file; none where it cannot be read, which uv itself will say."""
+    try:
+        settings: Any = tomllib.loads(file.read_text(encoding="utf-8"))
+        for table in tables:
+            settings = settings[table]
+    except (OSError, ValueError, LookupError, TypeError):
+        return ()
+    return of_uv.of_settings(settings) if isinstance(settings, dict) else ()
 
 
 def _bundle(environ: Mapping[str, str], configured: Path | None) -> Path | None:

@@ -164,9 +164,9 @@ def _refuse_options(requirements: Sequence[str]) -> None:
 
 
 def _with_bundle(environ: Mapping[str, str], ca_bundle: Path | None) -> dict[str, str]:
-    if ca_bundle is None or environ.get("SSL_CERT_FILE"):
-        return dict(environ)
-    return {**environ, "SSL_CERT_FILE": str(ca_bundle)}
+    # a shell expands no `~` that is quoted, and uv does not either
+    bundle = Path(own).expanduser() if (own := environ.get("SSL_CERT_FILE")) else ca_bundle
+    return {**environ, "SSL_CERT_FILE": str(bundle)} if bundle else dict(environ)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -123,15 +123,17 @@ while [ ! -e "$folder" ]; do folder=$(dirname -- "$folder"); done
 [ "$folder" = "$1" ] && exit 52 || exit 51
 """
 # What root has in its own home directory is the notebook user's from now on; elsewhere (/opt, /srv)
-# only a folder that was made just now is.
+# only a folder that was made just now is. A link at home may lead elsewhere.
 _MAKE_FILES: Final = """
 made=
 [ -d "$1" ] || { mkdir -p -- "$1" 2>/dev/null || exit 51; made=yes; }
 [ -w "$1" ] || exit 52
 [ "$(id -u)" = 0 ] || exit 0
-case $1 in "$HOME"/?*) made=yes; chown -R --from=0:0 -- "$2:$3" "$1" || exit 53;; esac
-[ -z "$made" ] || chown --from=0:0 -- "$2:$3" "$1" || exit 53
-find "$1" -maxdepth 0 \\( -uid "$2" -o -gid "$3" -perm -020 -o -perm -002 \\) | grep -q . || exit 53
+folder=$(readlink -f -- "$1") && home=$(readlink -f -- "${HOME:-/root}") || exit 53
+case $folder in "$home"/?*) chown -R --from=0:0 -- "$2:$3" "$folder" || exit 53;; esac
+[ -z "$made" ] || chown --from=0:0 -- "$2:$3" "$folder" || exit 53
+find "$folder" -maxdepth 0 \\( -uid "$2" -o -gid "$3" -perm -020 -o -perm -002 \\) |
+  grep -q . || exit 53
 """
 _NOT_FILES: Final = {
     51: "cannot be made by {user}",

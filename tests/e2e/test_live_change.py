@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from jupbox import pki, release
+from jupbox import pki
 from jupbox.host import stack as stacks
+from jupbox.release.sealing import seal_live
 from jupbox.site import Surroundings, connect, load_project
 from tests.e2e.chromium import StartChromium, kernels, lab, log_in, status
 from tests.e2e.opened import Opened
@@ -89,7 +90,7 @@ def age_certificate(laptop: Laptop, box: str) -> str:
     names = pki.leaf_names(last.leaf_pem)
     made = around.now() - timedelta(days=300)
     old = pki.issue_leaf(authority=authority, names=names, now=made)
-    release.seal_live(site, state, replace(last, leaf_pem=old.certificate_pem, key_pem=old.key_pem))
+    seal_live(site, state, replace(last, leaf_pem=old.certificate_pem, key_pem=old.key_pem))
     return pki.fingerprint(old.certificate_pem)
 
 

@@ -42,10 +42,6 @@ def restart_the_engine(job: MainJob) -> None:
     job.box.restart_engine()
 
 
-def kill_the_engine(job: MainJob) -> None:
-    job.box.kill_engine()
-
-
 def restart_the_box(job: MainJob) -> None:
     job.box.restart()
 
@@ -69,9 +65,7 @@ def answers(job: MainJob, opened: Opened) -> bool:
         return False
 
 
-@pytest.mark.parametrize(
-    "happens", [kill_the_server, restart_the_engine, kill_the_engine, restart_the_box]
-)
+@pytest.mark.parametrize("happens", [kill_the_server, restart_the_engine, restart_the_box])
 def test_the_server_comes_back_as_it_was(ada: MainJob, happens: Callable[[MainJob], None]) -> None:
     notebook = f"{happens.__name__}.ipynb"
     ada.stack.control("PUT", f"/api/contents/{notebook}", "--body", json.dumps(_NOTEBOOK))
@@ -88,3 +82,16 @@ def test_the_server_comes_back_as_it_was(ada: MainJob, happens: Callable[[MainJo
     assert after[1] != identity[1]
     with opening(ada.laptop, "workbox", "--no-browser") as opened:
         assert look(ada, opened, notebook) == before
+
+
+def test_an_up_after_the_engine_was_killed_finds_everything_as_it_was(ada: MainJob) -> None:
+    """The next engine ends what runs and takes that for the user's own stop (moby 41302)."""
+    notebook = "kill_the_engine.ipynb"
+    ada.stack.control("PUT", f"/api/contents/{notebook}", "--body", json.dumps(_NOTEBOOK))
+    with opening(ada.laptop, "workbox", "--no-browser") as opened:
+        before, identity = look(ada, opened, notebook), ada.stack.identity()
+        ada.box.kill_engine()
+        up = ada.jupbox("up")
+        assert look(ada, opened, notebook) == before
+    assert up.password is None
+    assert ada.stack.identity()[0] == identity[0]

@@ -299,7 +299,7 @@ class MainJob:
     @property
     def lock(self) -> Path:
         """The lock of a laptop with no project."""
-        return Path(self.laptop.environ["XDG_DATA_HOME"], "jupbox", "jupbox.lock")
+        return Path(self.laptop.environ["XDG_DATA_HOME"], "jupbox", f"{self.box.name}.lock")
 
     @cached_property
     def ca_pem(self) -> str:

@@ -214,7 +214,7 @@ def test_the_key_and_the_hash_in_the_sealed_image_are_the_servers_alone(ada: Mai
     files = files_of_image(ada.box, image, "/etc/jupbox/seal")
     for name in ("seal/key.pem", "seal/password.hash"):
         assert (files[name].mode, files[name].uid, files[name].gid) == (0o400, 1500, 1500)
-    assert files["seal/"].mode & 0o7777 == 0o700
+    assert files["seal"].mode & 0o7777 == 0o700
 
 
 # --- what outlasts what -----------------------------------------------------------------------

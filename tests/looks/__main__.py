@@ -60,7 +60,7 @@ def record(environment: dict[str, str]) -> str:
     with tempfile.TemporaryDirectory(prefix="jupbox-looks-") as folder:
         start = Path(folder) / "rc"
         exports = "".join(f"export {k}={shlex.quote(v)}\n" for k, v in environment.items())
-        start.write_text(f"{exports}PS1={PROMPT!r}\ncd \"$HOME\"\nclear\n")
+        start.write_text(f'{exports}PS1={PROMPT!r}\ncd "$HOME"\nclear\n')
         size = ("-x", str(COLUMNS), "-y", str(ROWS))
         tmux("new-session", "-d", "-s", "looks", *size, f"bash --rcfile {start} -i")
         try:

@@ -1,7 +1,7 @@
 """A unit test starts no process.
 
-Only a test below `host/` that says so with `@pytest.mark.real_process` may: the rooms there
-exist for their effects.
+Only a test below `host/` or `release/` that says so with `@pytest.mark.real_process` may: what is
+tested there exists for its effects.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import NoReturn
 
 import pytest
 
-_HOST = Path(__file__).parent / "host"
+_ROOMS = tuple(Path(__file__).parent / name for name in ("host", "release"))
 _STARTERS = ("system", "popen", "posix_spawn", "posix_spawnp", "fork", "forkpty")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "real_process: a unit test of a host room that starts a process"
+        "markers", "real_process: a unit test of an effect that starts a process"
     )
 
 
@@ -27,7 +27,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def no_real_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make any attempt to start a process fail the test."""
     marked = request.node.get_closest_marker("real_process") is not None
-    if marked and request.path.is_relative_to(_HOST):
+    if marked and any(request.path.is_relative_to(room) for room in _ROOMS):
         return
 
     def refuse(*_arguments: object, **_options: object) -> NoReturn:

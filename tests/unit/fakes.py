@@ -6,13 +6,13 @@ import io
 import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from jupbox import labels as label
 from jupbox.host.engine import Container, Image
-from jupbox.host.machine import Completed
+from jupbox.host.machine import Completed, busy
 
 Files = dict[str, bytes]
 
@@ -143,6 +143,12 @@ class FakeEngine:
     def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         self.all_volumes.setdefault(name, labels)
 
+    def tag(self, reference: str, name: str) -> None:
+        self.all_images = [
+            replace(i, tags=(*i.tags, name)) if reference in {i.id, *i.tags} else i
+            for i in self.all_images
+        ]
+
     def remove_image(self, reference: str) -> None:
         self.all_images = [i for i in self.all_images if reference not in {i.id, *i.tags}]
 
@@ -175,6 +181,7 @@ class FakeMachine:
     is_local: bool = False
     answer: Callable[[Sequence[str]], tuple[int, str]] = _done
     calls: list[tuple[list[str], bytes]] = field(default_factory=list)
+    held: list[str] = field(default_factory=list)
 
     def run(
         self, argv: Sequence[str], *, input: bytes = b"", timeout: float = 60.0, check: bool = True
@@ -184,5 +191,28 @@ class FakeMachine:
         return Completed(argv=tuple(argv), returncode=code, stdout=text.encode(), stderr=b"")
 
     @contextmanager
+    def exclusive(self, name: str) -> Iterator[None]:
+        if name in self.held:
+            raise busy(self.name)
+        self.held.append(name)
+        try:
+            yield
+        finally:
+            self.held.remove(name)
+
+    @contextmanager
     def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:
         yield port
+
+
+@dataclass
+class FakeStage:
+    """Keeps what it is told."""
+
+    details: list[str] = field(default_factory=list)
+
+    def detail(self, text: str) -> None:
+        self.details.append(text)
+
+    def log(self, line: str) -> None:
+        pass

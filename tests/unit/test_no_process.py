@@ -27,6 +27,6 @@ def test_a_process_in_a_unit_test_fails_it(start: Callable[[], object]) -> None:
 
 
 @pytest.mark.real_process
-def test_the_mark_means_nothing_outside_of_host() -> None:
+def test_the_mark_means_nothing_outside_of_the_rooms_with_effects() -> None:
     with pytest.raises(pytest.fail.Exception, match="real process"):
         subprocess.run(["true"], check=False)

@@ -48,4 +48,4 @@ def test_every_key_of_the_configuration_stands_in_the_readme() -> None:
 
 def test_no_placeholder_is_left() -> None:
     """Outputs and figures of the README are real ones."""
-    assert [] == re.findall(r"^@[A-Z]+@$", README, re.M)
+    assert re.findall(r"^@[A-Z]+@$", README, re.M) == []

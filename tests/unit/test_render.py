@@ -60,7 +60,7 @@ LOCK = ImageLock(
 )
 ALICE = Account(name="alice", uid=1234, gid=1235, groups=(("lab", 3000), ("gpu", 44)))
 STACK = Stack(
-    name="jupbox-alice-workbox",
+    name="jupbox-alice_workbox",
     hostname="workbox",
     account=ALICE,
     bind=("127.0.0.1",),
@@ -157,7 +157,7 @@ def test_a_line_break_in_a_name_or_a_base_adds_no_instruction(newline: str) -> N
 
 def sealed_context(account: Account = ALICE) -> render.Context:
     return render.sealed_context(
-        stack="jupbox-alice-workbox", environment="jupbox-env:datasci-0123", account=account
+        stack="jupbox-alice_workbox", environment="jupbox-env:datasci-0123", account=account
     )
 
 

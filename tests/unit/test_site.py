@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -85,12 +86,38 @@ def test_the_users_file_is_named_too(around: Surroundings) -> None:
         load_project(around)
 
 
-def test_the_lock_lies_beside_the_project_else_in_the_users_data(
+def test_the_lock_lies_beside_the_project_else_in_the_users_data_for_each_box(
     around: Surroundings, tmp_path: Path
 ) -> None:
-    assert lock_path(load_project(around)) == tmp_path / "data" / "jupbox" / "jupbox.lock"
+    for name in ("work", "home"):
+        found = lock_path(load_project(around), Box(name=name, host="workbox"))
+        assert found == tmp_path / "data" / "jupbox" / f"{name}.lock"
     write(around.cwd / "jupbox.toml", BOXES)
-    assert lock_path(load_project(around)) == around.cwd / "jupbox.lock"
+    project = load_project(around)
+    assert lock_path(project, project.box("work")) == around.cwd / "jupbox.lock"
+
+
+def test_a_project_of_another_user_is_not_followed(
+    around: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "jupbox.toml", BOXES)
+    if os.geteuid() == 0:
+        os.chown(path, 4321, -1)
+    foreign = path.stat().st_uid
+    monkeypatch.setattr(room.os, "geteuid", lambda: foreign + 1)
+    with pytest.raises(ConfigError, match=f"{path} belongs to another user"):
+        load_project(around)
+    monkeypatch.setattr(room.os, "geteuid", lambda: foreign)
+    assert load_project(around).root == tmp_path
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes a file of root's")
+def test_a_project_of_the_administrator_is_followed(
+    around: Surroundings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "jupbox.toml", BOXES)
+    monkeypatch.setattr(room.os, "geteuid", lambda: 1000)
+    assert load_project(around).root == tmp_path
 
 
 # --- machines ---------------------------------------------------------------------------------
@@ -141,7 +168,7 @@ def test_a_box_is_its_facts_and_an_engine_that_was_looked_at(reach: Callable[...
     assert isinstance(found.engine, _Engine)
     assert found.engine.socket == Path("/forwarded/var/run/docker.sock")
     assert found.engine.checked
-    assert (found.facts.user, found.stack) == ("alice", "jupbox-alice-work")
+    assert (found.facts.user, found.stack) == ("alice", "jupbox-alice_work")
 
 
 def test_the_socket_is_the_one_that_the_host_has(reach: Callable[..., Site]) -> None:
@@ -169,6 +196,12 @@ def test_somebody_elses_socket_is_an_error_that_names_user_and_socket(
         reach(usable="no")
     assert "/var/run/docker.sock" in caught.value.message
     assert "root" in caught.value.remedy
+
+
+def test_a_machine_that_no_image_can_be_made_for_is_an_error(reach: Callable[..., Site]) -> None:
+    with pytest.raises(EngineError, match="workbox is a riscv64 machine") as caught:
+        reach(machine="riscv64")
+    assert "amd64 and arm64" in caught.value.message
 
 
 # --- the word that names a box ----------------------------------------------------------------

@@ -1,4 +1,4 @@
-# The body of the sealed image of "jupbox-alice-workbox", made by jupbox: the environment image, the
+# The body of the sealed image of "jupbox-alice_workbox", made by jupbox: the environment image, the
 # notebook's user, and the server's own files. Key, certificate and password hash are not built
 # in here: a build leaves what it copies in its cache. They are put on top afterwards.
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace as Thing
 from typing import Any
 
 import pytest
+from python_on_whales.exceptions import NoSuchContainer, NoSuchImage
 
 from jupbox.errors import (
     BuildError,
@@ -134,11 +135,15 @@ def test_the_users_own_context_and_builder_do_not_count(
 ) -> None:
     (tmp_path / "docker").touch(mode=0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    for name in ("DOCKER_CONTEXT", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG"):
+    others = (
+        "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH",
+        "DOCKER_DEFAULT_PLATFORM", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG",
+    )  # fmt: skip
+    for name in others:
         monkeypatch.setenv(name, "1")
     config = Engine(tmp_path / "docker.sock", place="workbox").client.client_config
     assert config.docker_cmd[-2:] == ["--host", f"unix://{tmp_path / 'docker.sock'}"]
-    assert not {"DOCKER_CONTEXT", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG"} & set(os.environ)
+    assert not set(others) & set(os.environ)
 
 
 # --- why a build failed -----------------------------------------------------------------------
@@ -402,9 +407,45 @@ def test_a_passing_container_goes_at_the_end_whatever_happens() -> None:
     engine = Told()
     with pytest.raises(KeyboardInterrupt), engine.scratch("image", volumes={"v": "/v"}) as name:
         raise KeyboardInterrupt
-    assert engine.calls[0][0] == "create"
+    assert engine.calls[0][0] == "--config"
+    assert engine.calls[0][2] == "create"
     assert engine.calls[-1][0] == "rm"
     assert engine.calls[-1][-1] == name
+
+
+def test_a_passing_container_takes_nothing_from_the_users_docker_configuration() -> None:
+    there: list[bool] = []
+
+    def look(words: tuple[str, ...]) -> tuple[int, str]:
+        if words[0] == "--config":
+            there.append(Path(words[1]).is_dir() and not list(Path(words[1]).iterdir()))
+        return 0, ""
+
+    with Told(look).scratch("image"):
+        pass
+    assert there == [True]
+
+
+def test_a_program_of_an_image_replaces_what_the_image_would_run() -> None:
+    engine = Told()
+    engine.try_run("image", ["sh", "-c", "x"], input=b"y")
+    create, start, remove = engine.calls
+    assert create[0] == "create"
+    assert create[create.index("--entrypoint") + 1] == "sh"
+    assert create[-3:] == ("image", "-c", "x")
+    assert (start[0], remove[0]) == ("start", "rm")
+    assert start[-1] == remove[-1] == create[create.index("--name") + 1]
+
+
+def test_what_vanished_since_it_was_listed_is_left_out() -> None:
+    def read(one: str) -> str:
+        if one == "gone":
+            raise NoSuchContainer(["docker"], 1, b"", b"no such container")
+        if one == "gone too":
+            raise NoSuchImage(["docker"], 1, b"", b"no such image")
+        return one.upper()
+
+    assert room._present(["a", "gone", "b", "gone too"], read) == ["A", "B"]
 
 
 def test_a_change_is_finished_before_ctrl_c_counts() -> None:

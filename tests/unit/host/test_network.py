@@ -110,6 +110,16 @@ def test_a_bundle_that_is_not_there_is_an_error_that_says_who_named_it(
         look(environ, bundle=configured)
 
 
+@pytest.mark.parametrize("configured", [True, False])
+def test_a_bundle_may_lie_in_the_home_directory(
+    monkeypatch: pytest.MonkeyPatch, bundle: Path, configured: bool
+) -> None:
+    monkeypatch.setenv("HOME", str(bundle.parent))
+    named = "~/bundle.crt"
+    found = look(bundle=Path(named)) if configured else look({"SSL_CERT_FILE": named})
+    assert found.ca_bundle == bundle
+
+
 # --- indexes ----------------------------------------------------------------------------------
 
 
@@ -157,6 +167,65 @@ def test_uvs_configuration_is_the_one_that_is_named_else_the_projects_else_the_u
     assert look(in_xdg, home=home, root=root).uv_configuration == projects
     of_all = {**in_xdg, "UV_CONFIG_FILE": str(named)}
     assert look(of_all, home=home, root=root).uv_configuration == named
+
+
+UV_TOML = """
+index-url = "https://old.example/simple"
+[[index]]
+name = "my-lab"
+url = "https://lab.example/simple"
+default = true
+"""
+CREDENTIALS = {"UV_INDEX_MY_LAB_USERNAME": "alice", "UV_INDEX_MY_LAB_PASSWORD": "p@ss/word"}
+
+
+def test_pip_gets_the_index_of_uvs_configuration_with_its_credentials(tmp_path: Path) -> None:
+    (tmp_path / "uv.toml").write_text(UV_TOML)
+    found = look(CREDENTIALS, root=tmp_path).variables
+    assert found["PIP_INDEX_URL"] == "https://alice:p%40ss%2Fword@lab.example/simple"
+    # uv gets the file itself
+    assert found.keys() - CREDENTIALS.keys() == {"PIP_INDEX_URL"}
+
+
+def test_pip_gets_the_index_of_the_variable_with_its_credentials() -> None:
+    environ = {"UV_DEFAULT_INDEX": "my-lab=https://lab.example/simple", **CREDENTIALS}
+    assert look(environ).variables["PIP_INDEX_URL"].startswith("https://alice:p%40ss%2Fword@lab.")
+
+
+def test_the_indexes_of_pyproject_go_in_as_variables(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(
+        "[tool.uv]\n" + UV_TOML.replace("[[index]]", "[[tool.uv.index]]")
+        + '[[tool.uv.index]]\nurl = "https://more.example/simple"\n'
+    )  # fmt: skip
+    found = look(root=tmp_path).variables
+    assert found["UV_DEFAULT_INDEX"] == "my-lab=https://lab.example/simple"
+    assert found["UV_INDEX"] == "https://more.example/simple"
+    assert found["PIP_INDEX_URL"] == "https://lab.example/simple"
+
+
+def test_beside_a_uv_toml_pyproject_is_not_read_as_uv_does(tmp_path: Path) -> None:
+    (tmp_path / "uv.toml").write_text(UV_TOML)
+    (tmp_path / "pyproject.toml").write_text('[tool.uv]\nindex-url = "https://b.example/s"\n')
+    found = look(root=tmp_path).variables
+    assert found == {"PIP_INDEX_URL": "https://lab.example/simple"}
+
+
+def test_the_projects_index_comes_before_the_users(tmp_path: Path) -> None:
+    users = tmp_path / "home" / ".config" / "uv" / "uv.toml"
+    users.parent.mkdir(parents=True)
+    users.write_text(UV_TOML)
+    assert look(home=tmp_path / "home").variables["PIP_INDEX_URL"] == "https://lab.example/simple"
+    (tmp_path / "pyproject.toml").write_text('[tool.uv]\nindex-url = "https://b.example/s"\n')
+    found = look(home=tmp_path / "home", root=tmp_path)
+    assert found.variables["PIP_INDEX_URL"] == "https://b.example/s"
+    assert found.variables["UV_DEFAULT_INDEX"] == "https://b.example/s"
+    assert found.uv_configuration == users
+
+
+@pytest.mark.parametrize("text", ["no toml", "tool = 1", "[tool]\nuv = 2", "[project]", "\xff"])
+def test_a_pyproject_without_uvs_table_says_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "pyproject.toml").write_text(text, encoding="latin-1")
+    assert look(root=tmp_path).variables == {}
 
 
 def test_a_netrc_goes_in_only_where_a_private_index_is_set(tmp_path: Path) -> None:

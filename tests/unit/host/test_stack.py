@@ -19,7 +19,7 @@ from jupbox.render import Account
 from jupbox.secret import Secret
 from tests.unit.fakes import FakeEngine, container, image, members, sealed_image, unpacked
 
-NAME = "jupbox-alice-workbox"
+NAME = "jupbox-alice_workbox"
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = pki.Names.of(["workbox"])
 MINE = {label.STACK: NAME, label.KIND: "volume"}
