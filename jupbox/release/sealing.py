@@ -236,24 +236,30 @@ def seal_live(site: Site, state: State, credentials: Credentials) -> None:
     stacks.prune(site.engine, stacks.observe(site.engine, site.stack), keep=KEEP_RELEASES)
 
 
-def settle(site: Site, state: State) -> State:
-    """Finish a live change that was cut off between its sealed image and the volume in use."""
-    newest, container, account = state.newest, state.container, state.account
-    if newest is None or container is None or account is None or state.seal_volume is None:
-        return state
+def is_cut_off(site: Site, state: State) -> bool:
+    """Whether a live change ended between its sealed image and the volume in use."""
+    newest, container = state.newest, state.container
+    if newest is None or container is None or state.seal_volume is None:
+        return False
     deployed = int(container.labels.get(label.GENERATION, "0"))
-    if newest.generation <= deployed or _applied(site, newest.generation) in newest.image.tags:
+    applied = _applied(site, newest.generation) in newest.image.tags
+    return newest.generation > deployed and not applied
+
+
+def settle(site: Site, state: State) -> State:
+    """Finish a live change that was cut off; the state then."""
+    if not is_cut_off(site, state) or state.newest is None or state.account is None:
         return state
     credentials = stacks.read_credentials(site.engine, state, image=None)
     if credentials is None:
         return state
     files = stacks.seal_files(
         credentials,
-        generation=newest.generation,
+        generation=state.newest.generation,
         names=_names_in(credentials),
-        account=account,
+        account=state.account,
     )
-    _write_live(site, state, newest, files)
+    _write_live(site, state, state.newest, files)
     return stacks.observe(site.engine, site.stack)
 
 
@@ -276,7 +282,9 @@ def renew_if_due(site: Site, state: State, console: Console) -> State:
     Whoever only wants to look is not stopped by a renewal that fails.
     """
     try:
-        state = settle(site, state)
+        if is_cut_off(site, state):
+            with site.machine.exclusive(site.stack):
+                state = settle(site, state)
         public = stacks.public_certificates(site.engine, state)
         if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
             return state
@@ -289,7 +297,7 @@ def renew_if_due(site: Site, state: State, console: Console) -> State:
             _renew(site, state, public.leaf_pem)
         return stacks.observe(site.engine, site.stack)
     except JupboxError as error:
-        console.note(f"The certificate is due and was not renewed: {error.message}")
+        console.note(f"The certificate was not renewed: {error.message}")
         return state
 
 
