@@ -126,8 +126,7 @@ class Console:
             with Progress(*columns, console=self._err, transient=True) as progress:
                 yield Stage(self, title, progress)
         else:
-            if live or not self._err.is_terminal:
-                self.plain(f"{title} ...")
+            self.plain(f"{title} ...")
             yield Stage(self, title, None)
         self._unfinished = ""
         took = f"{time.monotonic() - begun:.1f} s"
