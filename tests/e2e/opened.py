@@ -86,7 +86,8 @@ def opening(laptop: Laptop, *arguments: str, **environ: str) -> Iterator[Opened]
     descriptor, name = tempfile.mkstemp(prefix="jupbox-open-")
     with os.fdopen(descriptor, "wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "jupbox", "open", *arguments],
+            # a shell's background job, as a test run may be one, ignores Ctrl-C
+            ["env", "--default-signal", sys.executable, "-m", "jupbox", "open", *arguments],
             env={**laptop.environ, **environ},
             cwd=laptop.folder,
             stdin=subprocess.DEVNULL,

@@ -120,8 +120,11 @@ def test_a_notebook_of_the_browser_is_the_users_file_on_the_host(
 ) -> None:
     name = f"browser-{uuid4().hex}"
     launch(page, opened.url, workspace=name, card="Python 3")
+    # what is typed before the kernel is there can be lost
+    expect(page.get_by_text("Python 3 (ipykernel) | Idle")).to_be_visible(timeout=60_000)
     page.click(".jp-CodeCell .cm-content")
     page.keyboard.type("print(6*7)")
+    expect(page.locator(".jp-CodeCell .cm-content").first).to_have_text("print(6*7)")
     page.keyboard.press("Shift+Enter")
     expect(page.locator(".jp-OutputArea-output").first).to_have_text("42", timeout=60_000)
     page.keyboard.press("Control+s")
