@@ -120,11 +120,13 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
     apt = "".join(f"{package.name}={package.version}\n" for package in platform.apt)
     return {
         "Dockerfile": dockerfile.encode(),
-        "build/apt.txt": apt.encode(),
+        "build/apt/apt.txt": apt.encode(),
+        "build/tools/uv.txt": _requirement(lock.uv).encode(),
+        "build/python/requirements.txt": "".join(map(_requirement, lock.python)).encode(),
         "build/image.lock": dump_lock(Lock().with_image(lock)).encode(),
-        "build/uv.txt": _requirement(lock.uv).encode(),
-        "build/requirements.txt": "".join(map(_requirement, lock.python)).encode(),
-        **_scripts("network.sh", "apt.sh", "tools.sh", "python.sh"),
+        **_scripts("apt", "network.sh", "apt.sh"),
+        **_scripts("tools", "network.sh", "apt.sh", "tools.sh"),
+        **_scripts("python", "network.sh", "python.sh"),
     }
 
 
@@ -134,9 +136,10 @@ def _requirement(package: PythonPackage) -> str:
     return f"{package.name}=={package.version}{marker}{hashes}\n"
 
 
-def _scripts(*names: str) -> dict[str, bytes]:
+def _scripts(step: str, *names: str) -> dict[str, bytes]:
+    """The scripts of one step of a build, in the folder that the step alone sees."""
     folder = assets.folder("images") / "build"
-    return {f"build/{name}": (folder / name).read_bytes() for name in names}
+    return {f"build/{step}/{name}": (folder / name).read_bytes() for name in names}
 
 
 def sealed_context(*, stack: str, environment: str, account: Account) -> Context:
@@ -155,8 +158,8 @@ def sealed_context(*, stack: str, environment: str, account: Account) -> Context
     groups = "".join(f"{_one_line(name)}:{gid}\n" for name, gid in account.groups)
     return {
         "Dockerfile": dockerfile.encode(),
-        "build/groups.txt": groups.encode(),
-        **_scripts("user.sh"),
+        "build/user/groups.txt": groups.encode(),
+        **_scripts("user", "user.sh"),
         **server_files(),
     }
 
@@ -179,7 +182,7 @@ def recipe() -> str:
 def server_digest() -> str:
     """A hash over what jupbox itself puts into a sealed image."""
     digest = hashlib.sha256()
-    for name, content in sorted({**server_files(), **_scripts("user.sh")}.items()):
+    for name, content in sorted({**server_files(), **_scripts("user", "user.sh")}.items()):
         digest.update(f"{name}\0{len(content)}\0".encode() + content)
     return digest.hexdigest()
 

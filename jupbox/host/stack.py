@@ -254,11 +254,15 @@ def write_authority(
 
 
 def prune(engine: Engine, state: State, *, keep: int) -> None:
-    """Remove sealed images and seal volumes older than the newest `keep`; what is used stays."""
-    kept = {release.generation for release in state.releases[:keep]}
+    """Remove what belongs to releases older than the newest `keep`; what is used stays."""
     for release in state.releases[keep:]:
         for tag in release.image.tags or (release.image.id,):
             engine.remove_image(tag)
+    bodies = {release.image.labels.get(label.BODY) for release in state.releases[:keep]}
+    for image in engine.images({label.STACK: state.name, label.KIND: "body"}):
+        for tag in set(image.tags) - bodies:
+            engine.remove_image(tag)
+    kept = {release.generation for release in state.releases[:keep]}
     for volume in state.volumes:
         generation = _generation(volume)
         if generation and generation not in kept and volume != state.seal_volume:

@@ -103,24 +103,39 @@ def test_the_environment_dockerfile() -> None:
 
 def test_apt_packages_come_with_their_exact_versions() -> None:
     expected = b"git=1:2.47.3-0+deb13u1\npython3=3.13.5-1\n"
-    assert environment_context()["build/apt.txt"] == expected
+    assert environment_context()["build/apt/apt.txt"] == expected
 
 
 def test_requirements_name_versions_markers_and_all_hashes() -> None:
-    assert_golden("requirements.txt", environment_context()["build/requirements.txt"].decode())
+    assert_golden(
+        "requirements.txt", environment_context()["build/python/requirements.txt"].decode()
+    )
 
 
 def test_the_installer_is_locked_too() -> None:
     expected = f"uv==0.9.1 \\\n    --hash={HASH}\n"
-    assert environment_context()["build/uv.txt"].decode() == expected
+    assert environment_context()["build/tools/uv.txt"].decode() == expected
 
 
 def test_the_context_holds_every_script_that_the_dockerfile_runs() -> None:
     context = environment_context()
-    run = set(re.findall(r"sh /(build/\S+\.sh)", context["Dockerfile"].decode()))
-    assert run
-    assert run < context.keys()
-    assert "build/network.sh" in context
+    text = context["Dockerfile"].decode()
+    run = re.findall(r"source=build/(\w+),target=/build .*?sh /build/(\S+\.sh)", text, re.DOTALL)
+    assert run == [("apt", "apt.sh"), ("tools", "tools.sh"), ("python", "python.sh")]
+    for step, script in run:
+        assert {f"build/{step}/{script}", f"build/{step}/network.sh"} <= context.keys()
+
+
+def test_another_python_package_changes_nothing_that_the_apt_step_sees() -> None:
+    """Else BuildKit would install all Debian packages again."""
+    other = replace(LOCK, python=LOCK.python[:1])
+    assert other.python != LOCK.python
+
+    def of_apt(lock: ImageLock) -> dict[str, bytes]:
+        context = render.environment_context(lock, architecture="amd64", base="base:tag")
+        return {name: text for name, text in context.items() if name.startswith("build/apt/")}
+
+    assert of_apt(LOCK) == of_apt(other)
 
 
 def test_the_lock_in_the_image_is_the_locks_own_text() -> None:
@@ -166,7 +181,7 @@ def test_the_sealed_dockerfile() -> None:
 
 
 def test_the_users_groups_go_in_as_a_file() -> None:
-    assert sealed_context()["build/groups.txt"] == b"lab:3000\ngpu:44\n"
+    assert sealed_context()["build/user/groups.txt"] == b"lab:3000\ngpu:44\n"
 
 
 def test_the_server_goes_in_as_it_stands_and_without_caches() -> None:

@@ -3,7 +3,7 @@
 # in here: a build leaves what it copies in its cache. They are put on top afterwards.
 
 FROM jupbox-env:datasci-0123
-RUN --mount=type=bind,source=build,target=/build \
+RUN --mount=type=bind,source=build/user,target=/build \
     sh /build/user.sh alice 1234 1235 /build/groups.txt
 COPY server /opt/jupbox/server
 ENV HOME=/home/alice \

@@ -297,3 +297,14 @@ def test_old_seals_go_and_what_is_in_use_stays(fake: FakeEngine, engine: Engine)
     assert set(fake.all_volumes) == {
         f"{NAME}_{name}" for name in ("seal-2", "seal-4", "seal-5", "seal-6", "home", "authority")
     }
+
+
+def test_bodies_of_releases_that_are_gone_go_too(fake: FakeEngine, engine: Engine) -> None:
+    fake.all_images.append(sealed_image(NAME, 2, **{label.BODY: f"{NAME}:body-new"}))
+    fake.all_images += [
+        image(f"{NAME}:body-{age}", {label.STACK: NAME, label.KIND: "body"})
+        for age in ("old", "new")
+    ]
+    room.prune(engine, state(fake), keep=3)
+    kept = {image.tags[0] for image in fake.all_images}
+    assert {f"{NAME}:seal-2", f"{NAME}:body-new"} == kept
