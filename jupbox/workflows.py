@@ -29,7 +29,7 @@ from jupbox.errors import (
 from jupbox.host import setup as engine_setup
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
-from jupbox.host.engine import Container, Engine, Image
+from jupbox.host.engine import Container, Engine, Image, uninterrupted
 from jupbox.host.files import redirect_file, runtime_directory
 from jupbox.host.machine import free_port
 from jupbox.host.ssh import SshMachine
@@ -225,17 +225,18 @@ def _show_password(prepared: sealing.Prepared | None, console: Console) -> None:
 
 def _run(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
     site, container = found.site, found.state.container
-    if target.actions & {Action.DEPLOY, Action.START}:
+    if not target.actions & {Action.DEPLOY, Action.START}:
+        return
+    # seconds, and half of it is worse than a Ctrl-C that waits for its end
+    with console.stage(f"Starting the server on {_place(site.box)}"), uninterrupted():
+        if Action.DEPLOY in target.actions and sealed:
+            deploying.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
+        elif container:
+            site.engine.start(container.id)
         console.standing = (
             f"The server on {_place(site.box)} was started; "
             "the same command looks whether it answers."
         )
-    if Action.DEPLOY in target.actions and sealed:
-        with console.stage(f"Starting the server on {_place(site.box)}"):
-            deploying.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
-    elif Action.START in target.actions and container:
-        with console.stage(f"Starting the server on {_place(site.box)}"):
-            site.engine.start(container.id)
 
 
 def _wait(found: Found, target: Target, console: Console) -> bytes:

@@ -167,7 +167,7 @@ class Engine:
 
     def _must(self, what: str, *arguments: str, input: bytes = b"") -> bytes:
         """Change something, to its end: a Ctrl-C counts only afterwards."""
-        with _uninterrupted():
+        with uninterrupted():
             done = self._docker(*arguments, input=input)
         if done.returncode != 0:
             raise self.error(what, done.stderr.decode(errors="replace"))
@@ -434,7 +434,7 @@ class Engine:
             self._remove_container(name)
 
     def _remove_container(self, name: str) -> None:
-        with _uninterrupted():
+        with uninterrupted():
             self._docker("rm", "--force", "--volumes", name)
 
     def put(self, container: str, folder: str, files: bytes) -> None:
@@ -567,7 +567,7 @@ class Engine:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
+def uninterrupted() -> Iterator[None]:
     """Hold Ctrl-C back until this is done."""
     if threading.current_thread() is not threading.main_thread():
         yield
