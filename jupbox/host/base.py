@@ -270,8 +270,7 @@ def _on_engine(engine: Engine, reference: str) -> Base | None:
         lock = BaseLock(reference=reference, kind="registry", digest=digest.partition("@")[2])
         if engine.image(_pinned(lock)):
             return Base(lock=lock, reference=_pinned(lock))
-    lock = BaseLock(reference=reference, kind="rootfs", digest=_rootfs(image))
-    return Base(lock=lock, reference=reference)
+    return _of_rootfs(reference, _rootfs(image), called=reference)
 
 
 def _bootstrapped(engine: Engine, labels: Mapping[str, str]) -> list[Image]:
@@ -285,8 +284,13 @@ def _bootstrapped(engine: Engine, labels: Mapping[str, str]) -> list[Image]:
 
 
 def _made(reference: str, image: Image) -> Base:
-    lock = BaseLock(reference=reference, kind="rootfs", digest=image.labels[LABEL])
-    return Base(lock=lock, reference=image.tags[0] if image.tags else image.id)
+    called = image.tags[0] if image.tags else image.id
+    return _of_rootfs(reference, image.labels[LABEL], called=called)
+
+
+def _of_rootfs(reference: str, digest: str, *, called: str) -> Base:
+    lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
+    return Base(lock=lock, reference=called)
 
 
 def _rootfs(image: Image) -> str:
@@ -394,8 +398,7 @@ def _build(engine: Engine, tar: Path, *, reference: str, suite: str, digest: str
         write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
         labels = _labels(reference, digest)
         engine.build(context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None)
-    lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
-    return Base(lock=lock, reference=tag)
+    return _of_rootfs(reference, digest, called=tag)
 
 
 def _import(
@@ -407,5 +410,4 @@ def _import(
     change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
     host = ["--host", f"unix://{facts.socket}"] if facts.socket else []
     machine.run(["docker", *host, "import", "--change", change, path, tag], timeout=300)
-    lock = BaseLock(reference=reference, kind="rootfs", digest=digest)
-    return Base(lock=lock, reference=tag)
+    return _of_rootfs(reference, digest, called=tag)

@@ -142,6 +142,11 @@ class Engine:
 
     # -- plumbing
 
+    @property
+    def _command(self) -> list[str]:
+        """How docker's own command line is called for this engine."""
+        return [str(word) for word in self.client.client_config.docker_cmd]
+
     def _docker(
         self, *arguments: str, input: bytes = b"", timeout: float | None = None
     ) -> subprocess.CompletedProcess[bytes]:
@@ -149,10 +154,9 @@ class Engine:
 
         A group of its own, so that the terminal's Ctrl-C reaches us alone and we decide what ends.
         """
-        command = [str(word) for word in self.client.client_config.docker_cmd]
         try:
             return subprocess.run(
-                [*command, *arguments],
+                [*self._command, *arguments],
                 input=input,
                 capture_output=True,
                 timeout=timeout,
@@ -488,11 +492,10 @@ class Engine:
         self, container: str, *, tail: str = "all", since: str | None = None, follow: bool = False
     ) -> int:
         """Show a container's log on this process's own output; docker's exit code."""
-        command = [str(word) for word in self.client.client_config.docker_cmd]
         options = ["--tail", tail, *(["--since", since] if since else [])]
         options += ["--follow"] if follow else []
         # Jupyter logs to its standard error; here the log is the result
-        argv = [*command, "logs", *options, container]
+        argv = [*self._command, "logs", *options, container]
         return subprocess.run(argv, stderr=subprocess.STDOUT, check=False).returncode
 
     def last_log_lines(self, container: str, count: int) -> list[str]:

@@ -284,7 +284,8 @@ def renew_if_due(site: Site, state: State, console: Console) -> State:
     try:
         if is_cut_off(site, state):
             with site.machine.exclusive(site.stack):
-                state = settle(site, state)
+                # anew under the lock: who held it may have finished it, or changed more
+                state = settle(site, stacks.observe(site.engine, site.stack))
         public = stacks.public_certificates(site.engine, state)
         if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
             return state
@@ -294,7 +295,7 @@ def renew_if_due(site: Site, state: State, console: Console) -> State:
             )
             return state
         with console.stage("Renewing the certificate"), site.machine.exclusive(site.stack):
-            _renew(site, state, public.leaf_pem)
+            _renew(site, stacks.observe(site.engine, site.stack), public.leaf_pem)
         return stacks.observe(site.engine, site.stack)
     except JupboxError as error:
         console.note(f"The certificate was not renewed: {error.message}")
