@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import version
 from typing import Annotated, Any, NoReturn
 
@@ -61,16 +61,18 @@ def _main(
     pass
 
 
-def _run(
-    verb: Callable[..., int | None], *, debug: bool, verbose: bool = False, **given: Any
-) -> None:
-    """Call a workflow; an error becomes two lines and its exit code."""
+def _run(verb: str, *, debug: bool, verbose: bool = False, **given: Any) -> None:
+    """Call the workflow of that name; an error becomes two lines and its exit code.
+
+    Imported here: `--help` needs none of them.
+    """
     from jupbox.site import Surroundings  # noqa: PLC0415
 
     console = Console(verbose=verbose)
     _catch_the_end()
     try:
-        code = verb(around=Surroundings(), console=console, **given)
+        workflow = getattr(import_module(f"jupbox.workflows.{verb}"), verb)
+        code = workflow(around=Surroundings(), console=console, **given)
     except KeyboardInterrupt:
         console.interrupted()
         raise typer.Exit(INTERRUPTED) from None
@@ -132,9 +134,7 @@ def up(
 
     [b]jupbox up workbox[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.up, box_name=box, setup=setup, upgrade=upgrade, yes=yes, verbose=verbose,
+    _run("up", box_name=box, setup=setup, upgrade=upgrade, yes=yes, verbose=verbose,
          debug=debug)  # fmt: skip
 
 
@@ -153,9 +153,7 @@ def open_(
 
     [b]jupbox open workbox[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.open_box, box_name=box, browser=not no_browser, print_url=url, debug=debug)
+    _run("open_box", box_name=box, browser=not no_browser, print_url=url, debug=debug)
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
@@ -168,9 +166,7 @@ def status(
 
     [b]jupbox status workbox --json[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.status, box_name=box, as_json=as_json, debug=debug)
+    _run("status", box_name=box, as_json=as_json, debug=debug)
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
@@ -187,9 +183,7 @@ def logs(
 
     [b]jupbox logs workbox -f --since 10m[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.logs, box_name=box, follow=follow, since=since, tail=tail, debug=debug)
+    _run("logs", box_name=box, follow=follow, since=since, tail=tail, debug=debug)
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
@@ -198,9 +192,7 @@ def down(box: BoxName = None, debug: Debug = False) -> None:
 
     [b]jupbox down workbox[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.down, box_name=box, debug=debug)
+    _run("down", box_name=box, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -216,9 +208,7 @@ def password(
 
     [b]jupbox password workbox[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.password, box_name=box, stdin=stdin, generate=generate, debug=debug)
+    _run("password", box_name=box, stdin=stdin, generate=generate, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -233,9 +223,7 @@ def trust(
 
     [b]jupbox trust workbox[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.trust, box_name=box, print_only=print_only, debug=debug)
+    _run("trust", box_name=box, print_only=print_only, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -244,9 +232,7 @@ def setup(box: BoxName = None, yes: Yes = False, debug: Debug = False) -> None:
 
     [b]jupbox setup workbox[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.setup, box_name=box, yes=yes, debug=debug)
+    _run("setup", box_name=box, yes=yes, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -264,9 +250,7 @@ def lock(
 
     [b]jupbox lock datasci[/b]
     """
-    from jupbox import workflows  # noqa: PLC0415
-
-    _run(workflows.lock, names=images or [], on=on, debug=debug)
+    _run("lock", names=images or [], on=on, debug=debug)
 
 
 def main() -> NoReturn:

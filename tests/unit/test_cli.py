@@ -13,7 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
-from jupbox import cli, errors, workflows
+from jupbox import cli, errors
 from jupbox.errors import EngineError, JupboxError
 from jupbox.secret import Secret
 
@@ -69,7 +69,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         return lambda *_, **given: calls.append({"verb": verb, **given})
 
     for verb, name in VERBS.items():
-        monkeypatch.setattr(workflows, name, stub(verb))
+        monkeypatch.setattr(f"jupbox.workflows.{name}.{name}", stub(verb))
     return calls
 
 
@@ -77,7 +77,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
     def fail(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(workflows, "status", fail)
+    monkeypatch.setattr("jupbox.workflows.status.status", fail)
 
 
 def commands() -> dict[str, click.Command]:
@@ -216,7 +216,7 @@ def test_a_password_is_no_argument(invoke: Invoke, called: list[dict[str, Any]])
 def test_a_workflows_own_exit_code_is_the_commands(
     invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(workflows, "status", lambda *_, **__: 12)
+    monkeypatch.setattr("jupbox.workflows.status.status", lambda *_, **__: 12)
     assert invoke("status").exit_code == 12
 
 

@@ -1,0 +1,1 @@
+"""One module a verb: a readable list of stages."""

@@ -1,0 +1,128 @@
+"""`open`: tunnel and logged-in browser."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import time
+import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jupbox.console import Console
+from jupbox.errors import (
+    AuthError,
+    HostError,
+    HostKeyError,
+)
+from jupbox.host.engine import Container
+from jupbox.host.files import redirect_file, runtime_directory
+from jupbox.host.machine import free_port
+from jupbox.host.ssh import SshMachine
+from jupbox.site import Surroundings
+from jupbox.workflows.found import Found, container_of, control, find, url_of, user_of
+
+_RETRY_SECONDS: Final = (1, 2, 3, 5, 5, 10)
+_REFUSED_LOGINS: Final = 2
+
+
+def open_box(
+    box_name: str | None, *, around: Surroundings, console: Console, browser: bool,
+    print_url: bool,
+) -> None:  # fmt: skip
+    """Bring the box's server to this machine and log the browser in."""
+    found = find(box_name, around=around, console=console)
+    container = container_of(found, running=True)
+    assert container.published is not None
+    port = container.published[1]
+    site = found.site
+    if not isinstance(site.machine, SshMachine):
+        if browser or print_url:
+            _log_in(found, container, url_of(site, port), console=console, print_url=print_url)
+        else:
+            console.line(url_of(site, port))
+        return
+    machine, local = site.machine, free_port(port)
+    with suppress(KeyboardInterrupt):
+        with _forwarded(machine, port, local) as forward, ExitStack() as pages:
+            if browser or print_url:
+                page = _log_in(found, container, forward.url, console=console, print_url=print_url)
+                if page:
+                    pages.callback(page.unlink, missing_ok=True)
+            console.plain(f"{forward.url} leads to {site.box.host} until Ctrl-C.")
+            forward.session.wait()
+        while True:
+            console.note(f"The connection to {site.box.host} was lost. Connecting again ...")
+            with ExitStack() as opened:
+                forward = _forwarded_again(opened, machine, port, local)
+                console.plain(f"Connected again: {forward.url}")
+                forward.session.wait()
+    console.plain(f"Closed; the server on {site.box.host} runs on.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Forward:
+    """A port of this machine that leads to the box's server.
+
+    Attributes:
+        session: ends when the connection does.
+    """
+
+    url: str
+    session: subprocess.Popen[bytes]
+
+
+@contextmanager
+def _forwarded(machine: SshMachine, port: int, local: int) -> Iterator[_Forward]:
+    with machine.tunnel(port, local_port=local) as here:
+        session = machine.hold()
+        try:
+            yield _Forward(url=f"https://localhost:{here}/lab", session=session)
+        finally:
+            session.terminate()
+            session.wait()
+
+
+def _forwarded_again(opened: ExitStack, machine: SshMachine, port: int, local: int) -> _Forward:
+    """Forward as soon as the host answers again; `opened` ends it.
+
+    Raises:
+        AuthError: it refused two logins; a host that boots may refuse one.
+        HostKeyError: another host answers.
+    """
+    refused = 0
+    pauses = itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1]))
+    while True:
+        try:
+            return opened.enter_context(_forwarded(machine, port, local))
+        except HostKeyError:
+            raise
+        except AuthError:
+            refused += 1
+            if refused == _REFUSED_LOGINS:
+                raise
+        except HostError:
+            pass  # it is still away
+        time.sleep(next(pauses))
+
+
+def _log_in(
+    found: Found, container: Container, url: str, *, console: Console, print_url: bool
+) -> Path | None:
+    """Print the link of a control login, or send the browser there by a page, which is returned."""
+    path = control(found.site.engine, container, "login", user=user_of(found))["path"]
+    link = url.removesuffix("/lab") + str(path)
+    if print_url:
+        console.line(link)
+        console.plain("The link logs in once, within a minute.")
+        return None
+    page = redirect_file(runtime_directory(), link)
+    if webbrowser.open(page.as_uri()):
+        return page
+    page.unlink(missing_ok=True)
+    console.note("No browser was found here; this link logs in once, within a minute:")
+    console.line(link)
+    return None

@@ -1,0 +1,43 @@
+"""`setup`: an engine on a host that has none."""
+
+from __future__ import annotations
+
+from jupbox.console import Console
+from jupbox.host import setup as engine_setup
+from jupbox.host.ssh import SshMachine
+from jupbox.project import Box
+from jupbox.site import Surroundings, load_project, machine_of
+from jupbox.workflows.found import place
+
+
+def setup(box_name: str | None, *, around: Surroundings, console: Console, yes: bool) -> None:
+    """Put an engine on a host that has none."""
+    box = load_project(around).box(box_name)
+    setup_engine(box, console=console, yes=yes)
+
+
+def setup_engine(box: Box, *, console: Console, yes: bool) -> None:
+    """Say what has to be done, ask, and do it; nothing where the engine is ready."""
+    machine = machine_of(box)
+    steps = engine_setup.plan_setup(engine_setup.look(machine), clients=machine.is_local)
+    if not steps:
+        console.plain(f"The Docker engine on {place(box)} is ready; nothing to set up.")
+        return
+    for step in steps:
+        console.plain(f"- {step.title}: {step.why}")
+    console.confirm(f"Do this on {place(box)}?", yes=yes)
+    said: list[str] = []
+    with console.stage(f"Setting up the engine on {place(box)}") as stage:
+
+        def say(text: str) -> None:
+            stage.detail(text)
+            said.append(text)
+
+        engine_setup.setup(machine, say=say)
+    titles = tuple(step.title for step in steps)
+    for text in said:
+        if not text.startswith(titles):
+            console.note(text)
+    if isinstance(machine, SshMachine):
+        # a new group counts from the next login on
+        machine.disconnect()

@@ -1,0 +1,157 @@
+"""`status`: how a box is, or every box of the project."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from jupbox import labels as label
+from jupbox import pki
+from jupbox.console import Console
+from jupbox.errors import (
+    JupboxError,
+    ServerError,
+)
+from jupbox.host import stack as stacks
+from jupbox.host import trust as trust_stores
+from jupbox.project import Project
+from jupbox.site import Surroundings, load_project
+from jupbox.workflows.found import Found, control, files_of, find, url_of, user_of
+
+
+def status(box_name: str | None, *, around: Surroundings, console: Console, as_json: bool) -> int:
+    """Show one box, or every box of the project; 0 when all that were asked for are healthy."""
+    project = load_project(around)
+    names = [box_name] if box_name or len(project.boxes) < 2 else sorted(project.boxes)
+    if len(names) == 1 and not as_json:
+        found = find(names[0], around=around, console=console)
+        _print_status(console, _status(found, around.now()))
+        return 0
+    reports = [_status_or_error(name, project, around, console) for name in names]
+    if as_json:
+        console.json(reports[0] if box_name or len(reports) == 1 else reports)
+    else:
+        for report in reports:
+            _print_status(console, report)
+    errors = [report["error"] for report in reports if report.get("error")]
+    if errors and len(reports) == 1:
+        return int(errors[0]["exit_code"])
+    return 0
+
+
+def _status_or_error(
+    name: str | None, project: Project, around: Surroundings, console: Console
+) -> dict[str, Any]:
+    box = project.box(name)
+    try:
+        return _status(find(name, around=around, console=console), around.now())
+    except JupboxError as error:
+        return {
+            "box": box.name,
+            "host": box.host,
+            "state": "unknown",
+            "error": {
+                "exit_code": error.exit_code,
+                "message": error.message,
+                "remedy": error.remedy,
+            },
+        }
+
+
+def _status(found: Found, now: datetime) -> dict[str, Any]:
+    site, state = found.site, found.state
+    container = state.container
+    report: dict[str, Any] = {"box": site.box.name, "host": site.box.host, "stack": site.stack}
+    if container is None:
+        return {**report, "state": "absent"}
+    labels = container.labels
+    port = container.published[1] if container.published else None
+    public = stacks.public_certificates(site.engine, state)
+    report |= {
+        "state": container.state,
+        "health": container.health if container.running else "stopped",
+        "url": url_of(site, port) if port else None,
+        "port": port,
+        "expose": labels.get(label.EXPOSE),
+        "files": files_of(site, labels.get(label.FILES, "volume")),
+        "started": _iso(container.started) if container.running else None,
+        "uptime_seconds": _seconds(container.started, now) if container.running else None,
+        "restarts": container.restarts,
+        "container": container.id,
+        "image": labels.get(label.IMAGE),
+        "lock": labels.get(label.LOCK),
+        "generation": int(labels.get(label.GENERATION, "0")),
+        "deployed_by": labels.get(label.WHO),
+        "jupbox": labels.get(label.VERSION),
+    }
+    if public:
+        report["certificate"] = {
+            "expires": _iso(pki.expires(public.leaf_pem)),
+            "fingerprint": pki.fingerprint(public.leaf_pem),
+            "names": [*(names := pki.leaf_names(public.leaf_pem)).dns, *names.ips],
+            "trusted_here": trust_stores.is_trusted(
+                ca_pem=public.authority_pem,
+                nickname=pki.authority_name(site.box.name),
+                home=site.around.home,
+            ),
+        }
+    if container.running:
+        try:
+            report["server"] = control(site.engine, container, "summary", user=user_of(found))
+        except ServerError as error:
+            report["server"] = None
+            report["note"] = error.message
+    return report
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None
+
+
+def _seconds(since: datetime | None, now: datetime) -> int | None:
+    return int((now - since).total_seconds()) if since else None
+
+
+def _print_status(console: Console, report: dict[str, Any]) -> None:
+    where = (
+        report["box"] if report["box"] == report["host"] else f"{report['box']} ({report['host']})"
+    )
+    if error := report.get("error"):
+        console.line(f"{where}: unknown")
+        console.facts([("Problem", error["message"]), ("Remedy", error["remedy"])])
+        return
+    if report["state"] == "absent":
+        console.line(f"{where}: no notebook server")
+        return
+    console.line(f"{where}: {report['health'] or report['state']}")
+    rows = [("URL", report["url"] or "none"), ("Files", report["files"])]
+    if report["uptime_seconds"] is not None:
+        rows.append(("Up for", _duration(report["uptime_seconds"])))
+    rows.append(("Image", f"{report['image']} (lock {report['lock'][:12]})"))
+    if server := report.get("server"):
+        busy = f", {server['busy']} busy" if server["kernels"] else ""
+        terminals = f", {server['terminals']} terminals" if server["terminals"] else ""
+        rows.append(("Kernels", f"{server['kernels']} running{busy}{terminals}"))
+        limit = server["memory_limit_bytes"]
+        memory = _size(server["memory_bytes"]) + (f" of {_size(limit)}" if limit else "")
+        rows.append(("Memory", memory))
+        if report["uptime_seconds"]:
+            share = server["cpu_usec"] / 1e6 / report["uptime_seconds"]
+            rows.append(("CPU", f"{share:.2f} cores on average since the start"))
+    elif report.get("note"):
+        rows.append(("Server", report["note"]))
+    if certificate := report.get("certificate"):
+        known = "trusted here" if certificate["trusted_here"] else "not trusted here yet"
+        rows.append(("Certificate", f"until {certificate['expires'][:10]}, {known}"))
+    console.facts(rows)
+
+
+def _duration(seconds: int) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds} s"
+
+
+def _size(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / 2**20:.0f} MiB"
