@@ -83,6 +83,14 @@ class PlatformLock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KernelLock:
+    """A further Python environment of an image."""
+
+    display_name: str
+    python: tuple[PythonPackage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageLock:
     """One image's exact content.
 
@@ -91,6 +99,7 @@ class ImageLock:
         epoch: the time that files of the image carry, in seconds since 1970.
         uv: the installer itself.
         platforms: by architecture.
+        kernels: by name.
     """
 
     name: str
@@ -99,6 +108,7 @@ class ImageLock:
     uv: PythonPackage
     python: tuple[PythonPackage, ...]
     platforms: Mapping[str, PlatformLock]
+    kernels: Mapping[str, KernelLock] = field(default_factory=dict)
 
     def digest(self) -> str:
         """SHA-256 (hex) over this image's part of the lock's text."""
@@ -121,6 +131,37 @@ def is_stale(lock: ImageLock, definition: ImageDefinition) -> bool:
     return lock.definition != definition.digest
 
 
+def differences(old: ImageLock, new: ImageLock) -> tuple[str, ...]:
+    """What changes between two locks of an image, one line a package, for a person."""
+    before, after = _versions(old), _versions(new)
+    lines = []
+    for key in sorted(before.keys() | after.keys()):
+        was, will = before.get(key), after.get(key)
+        if was is None:
+            lines.append(f"+ {key} {will}")
+        elif will is None:
+            lines.append(f"- {key} {was}")
+        elif was != will:
+            lines.append(f"~ {key} {was} -> {will}")
+    return tuple(lines)
+
+
+def _versions(lock: ImageLock) -> dict[str, str]:
+    """Each package's versions, by a name that says whose it is."""
+    found: dict[str, list[str]] = {}
+    for package in lock.python:
+        found.setdefault(package.name, []).append(package.version)
+    for name, kernel in lock.kernels.items():
+        for package in kernel.python:
+            found.setdefault(f"{package.name} (kernel {name})", []).append(package.version)
+    for platform in lock.platforms.values():
+        machine = platform.architecture
+        found.setdefault(f"base (apt, {machine})", []).append(platform.base.digest[:19])
+        for item in platform.apt:
+            found.setdefault(f"{item.name} (apt, {machine})", []).append(item.version)
+    return {name: ", ".join(dict.fromkeys(versions)) for name, versions in found.items()}
+
+
 # --- to text ----------------------------------------------------------------------------------
 
 
@@ -139,9 +180,19 @@ def _image_text(image: ImageLock) -> str:
         f"uv = {_python_text(image.uv)}",
         *_array("python", (_python_text(package) for package in _by_name(image.python))),
     ]
+    for name in sorted(image.kernels):
+        lines += ["", *_kernel_lines(image.name, name, image.kernels[name])]
     for architecture in sorted(image.platforms):
         lines += ["", *_platform_lines(image.name, image.platforms[architecture])]
     return "\n".join(lines) + "\n"
+
+
+def _kernel_lines(image: str, name: str, kernel: KernelLock) -> list[str]:
+    return [
+        f"[{dotted(('images', image, 'kernels', name))}]",
+        f"display-name = {quote(kernel.display_name)}",
+        *_array("python", (_python_text(package) for package in _by_name(kernel.python))),
+    ]
 
 
 def _platform_lines(image: str, platform: PlatformLock) -> list[str]:
@@ -191,6 +242,8 @@ _Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+._-]*\z")]
 _Marker = Annotated[str, Field(pattern=r"""^[A-Za-z0-9_.'"=<>!~ ()-]+\z""")]
 _Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*\z")]
 
+_ImageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}\z")]
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(
@@ -236,12 +289,22 @@ class _PlatformPart(_Part):
         )
 
 
+class _KernelPart(_Part):
+    display_name: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]+\z")]
+    python: list[_PythonPart]
+
+    def value(self) -> KernelLock:
+        python = tuple(package.value() for package in self.python)
+        return KernelLock(display_name=self.display_name, python=python)
+
+
 class _ImagePart(_Part):
     definition: _Hex
     epoch: Annotated[int, Field(ge=0)]
     uv: _PythonPart
     python: list[_PythonPart]
     platforms: dict[Architecture, _PlatformPart] = {}
+    kernels: dict[_ImageName, _KernelPart] = {}
 
     def value(self, name: str) -> ImageLock:
         platforms = {key: platform.value(key) for key, platform in self.platforms.items()}
@@ -252,12 +315,13 @@ class _ImagePart(_Part):
             uv=self.uv.value(),
             python=tuple(package.value() for package in self.python),
             platforms=MappingProxyType(cast("dict[str, PlatformLock]", platforms)),
+            kernels=MappingProxyType({key: part.value() for key, part in self.kernels.items()}),
         )
 
 
 class _LockPart(_Part):
     schema_: Annotated[int, Field(alias="schema")]
-    images: dict[Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}\z")], _ImagePart] = {}
+    images: dict[_ImageName, _ImagePart] = {}
 
 
 def load_lock(text: str, *, source: str) -> Lock:

@@ -12,10 +12,12 @@ from jupbox import pki
 class Action(Enum):
     """The steps that `up` is made of, in the order in which they run."""
 
+    LOCK = "lock the image's packages"
     BUILD = "build the environment image"
     CERTIFY = "make a certificate"
     SEAL = "seal the image"
     DEPLOY = "deploy the stack"
+    UPDATE = "change the limits, with no restart"
     START = "start the stopped stack"
 
 
@@ -28,22 +30,35 @@ class Step:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What the engine can change in a running container: bytes, processors; None is no limit."""
+
+    memory: int | None = None
+    cpus: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Wanted:
     """What shall run.
 
     Attributes:
-        environment: digest of the image's lock.
+        environment: digest of the image's lock; None while there is none.
+        no_lock: why there is none.
         configuration: digest of the stack's values.
         names: what the certificate must be for; None with a certificate of the user's own.
         own_certificate: fingerprint of the user's own certificate, None without one.
         recipe: digest of what jupbox itself puts into a sealed image; None: any will do.
+        template: digest of jupbox's own compose template; None: any will do.
     """
 
-    environment: str
+    environment: str | None
     configuration: str
     names: pki.Names | None
     own_certificate: str | None
     recipe: str | None
+    no_lock: str = "there is none yet"
+    template: str | None = None
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +90,8 @@ class Running:
     configuration: str
     running: bool
     sealed_image_present: bool
+    template: str = ""
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +110,8 @@ def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, .
     seal = _why_seal(wanted, observed.sealed)
     deploy = _why_deploy(wanted, observed.container) or (seal and "the sealed image is new")
     found: list[Step] = []
+    if wanted.environment is None:
+        found.append(Step(action=Action.LOCK, why=wanted.no_lock))
     if seal and not observed.environment_image:
         found.append(Step(action=Action.BUILD, why="the box has no image of this lock"))
     if certify:
@@ -101,8 +120,11 @@ def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, .
         found.append(Step(action=Action.SEAL, why=seal or "the certificate is new"))
     if deploy:
         found.append(Step(action=Action.DEPLOY, why=deploy))
-    elif observed.container and not observed.container.running:
-        found.append(Step(action=Action.START, why="it is stopped"))
+    elif observed.container:
+        if wanted.limits != observed.container.limits:
+            found.append(Step(action=Action.UPDATE, why="they are others"))
+        if not observed.container.running:
+            found.append(Step(action=Action.START, why="it is stopped"))
     return tuple(found)
 
 
@@ -124,7 +146,7 @@ def _why_seal(wanted: Wanted, sealed: Sealed | None) -> str | None:
     if sealed is None:
         return "there is none yet"
     if sealed.environment != wanted.environment:
-        return "the lock changed"
+        return "the lock changed" if wanted.environment else "the lock will be new"
     if wanted.recipe is not None and sealed.recipe != wanted.recipe:
         return "jupbox's own files changed"
     return None
@@ -137,6 +159,8 @@ def _why_deploy(wanted: Wanted, container: Running | None) -> str | None:
         return "it runs another lock"
     if container.configuration != wanted.configuration:
         return "its configuration changed"
+    if wanted.template is not None and container.template != wanted.template:
+        return "jupbox's own compose template changed"
     if not container.sealed_image_present and not container.running:
         return "its image is gone"
     return None

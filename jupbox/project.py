@@ -10,17 +10,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
 from jupbox import assets, tables
 from jupbox.errors import ConfigError, UnknownNameError
-from jupbox.tables import BoxTable, Document, ImageTable, ProjectTables, UserTables
+from jupbox.tables import (
+    DEFAULT_BASE,
+    DEFAULT_IMAGE,
+    BoxTable,
+    Document,
+    ImageTable,
+    ProjectTables,
+    UserTables,
+)
 
-DEFAULT_BASE: Final = "debian:trixie-slim"
-DEFAULT_IMAGE: Final = "minimal"
 LOCAL: Final = "local"
 
 _NAME_LENGTH: Final = 40
@@ -35,6 +41,16 @@ class Layer:
     name: str
     python: tuple[str, ...]
     apt: tuple[str, ...]
+    shipped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """A further Python environment of an image, with packages of its own."""
+
+    name: str
+    python: tuple[str, ...]
+    display_name: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +59,7 @@ class ImageDefinition:
 
     `python` and `apt` are the union along the chain, the root of the chain first;
     `layers` keeps them apart, in the same order, so that images can share layers.
+    Of kernels of the same name the one nearest to the image holds.
     """
 
     name: str
@@ -52,21 +69,29 @@ class ImageDefinition:
     requires_python: str | None
     shipped: bool
     layers: tuple[Layer, ...]
+    kernels: tuple[Kernel, ...] = ()
 
     @property
     def digest(self) -> str:
         """SHA-256 (hex) over all that decides what a lock resolves to.
 
         Neither names nor the order within a layer: renaming an image or sorting its
-        requirements makes no lock stale.
+        requirements makes no lock stale. Of a layer that ships its name alone: two laptops
+        with different versions of jupbox must not make each other's lock stale.
         """
-        content = {
+        content: dict[str, object] = {
             "base": self.base,
             "requires-python": self.requires_python,
             "layers": [
-                [sorted(set(layer.python)), sorted(set(layer.apt))] for layer in self.layers
+                layer.name if layer.shipped else [sorted(set(layer.python)), sorted(set(layer.apt))]
+                for layer in self.layers
             ],
         }
+        if self.kernels:  # only then: a lock of before there were any is not stale
+            content["kernels"] = [
+                [kernel.name, kernel.display_name, sorted(set(kernel.python))]
+                for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
+            ]
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -81,7 +106,12 @@ class TlsFiles:
 
 @dataclass(frozen=True, kw_only=True)
 class Box:
-    """A named place where a notebook runs: a host, and how the notebook runs there."""
+    """A named place where a notebook runs: a host, and how the notebook runs there.
+
+    Attributes:
+        mounts: as they are written; `tables.split_mount` takes them apart.
+        env: (name, value), sorted.
+    """
 
     name: str
     host: str
@@ -92,11 +122,23 @@ class Box:
     names: tuple[str, ...] = ()
     tls: TlsFiles | None = None
     memory: str | None = None
+    cpus: float | None = None
+    shm_size: str | None = None
+    gpus: Literal["auto", "all", "none"] | int = "auto"
+    mounts: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    ports: tuple[int, ...] = ()
+    group_add: tuple[str, ...] = ()
 
     @property
     def memory_bytes(self) -> int | None:
         """The memory limit in bytes; None is no limit."""
         return None if self.memory is None else tables.memory_bytes(self.memory)
+
+    @property
+    def shared_memory_bytes(self) -> int | None:
+        """The chosen size of /dev/shm in bytes; None where it follows from the memory."""
+        return None if self.shm_size is None else tables.memory_bytes(self.shm_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,17 +211,24 @@ def _local_box() -> Box:
     return Box(name=LOCAL, host=LOCAL, port="auto")
 
 
-def _destination_box(destination: str) -> Box:
-    """Any ssh destination as a box, for a command that has no `jupbox.toml`."""
+def _destination_box(word: str) -> Box:
+    """Any ssh destination as a box, for a command that has no `jupbox.toml`.
+
+    Of several boxes there `destination/box` names one.
+    """
+    destination, _, name = word.partition("/") if "://" not in word else (word, "", "")
+    if name and tables.NAME.fullmatch(name) and tables.is_destination(destination):
+        return Box(name=name, host=destination, port="auto")
+    destination = word
     if not tables.is_destination(destination):
         raise UnknownNameError(
             f"{destination!r} is neither a box nor an ssh destination.",
             remedy="Name it as in `ssh NAME`: a host, user@host, or a Host of ~/.ssh/config.",
         )
-    return Box(name=_box_name(destination), host=destination, port="auto")
+    return Box(name=box_name(destination), host=destination, port="auto")
 
 
-def _box_name(destination: str) -> str:
+def box_name(destination: str) -> str:
     """`alice@big.host` -> `alice-big-host`; what was cut short stays apart by a hash."""
     name = re.sub(r"[^a-z0-9_-]+", "-", destination.lower()).strip("-_")
     if name and name != LOCAL and len(name) <= _NAME_LENGTH:
@@ -274,7 +323,12 @@ def _drafts(images: Mapping[str, ImageTable], document: Document) -> dict[str, _
 def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
     chain = list(reversed(list(_chain(name, drafts))))
     layers = tuple(
-        Layer(name=part, python=_once(drafts[part].table.python), apt=_once(drafts[part].table.apt))
+        Layer(
+            name=part,
+            python=_once(drafts[part].table.python),
+            apt=_once(drafts[part].table.apt),
+            shipped=drafts[part].shipped,
+        )
         for part in chain
     )
     definition = ImageDefinition(
@@ -285,9 +339,18 @@ def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
         requires_python=_nearest([drafts[part].table.requires_python for part in chain]),
         shipped=drafts[name].shipped,
         layers=layers,
+        kernels=_kernels([drafts[part].table for part in chain]),
     )
     _check_server(definition, drafts[name])
     return definition
+
+
+def _kernels(chain: list[ImageTable]) -> tuple[Kernel, ...]:
+    found = {name: kernel for table in chain for name, kernel in table.kernels.items()}
+    return tuple(
+        Kernel(name=name, python=_once(table.python), display_name=table.display_name or name)
+        for name, table in sorted(found.items())
+    )
 
 
 def _chain(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
@@ -351,18 +414,125 @@ def _boxes(boxes: Mapping[str, BoxTable], folder: Path) -> dict[str, Box]:
 def _box(name: str, table: BoxTable, folder: Path) -> Box:
     given: dict[str, Any] = {
         key: value
-        for key in ("image", "files", "expose", "port", "memory")
+        for key in ("image", "files", "expose", "port", "memory", "cpus", "shm_size", "gpus")
         if (value := getattr(table, key)) is not None
     }
     tls = None
     if table.tls is not None:
         tls = TlsFiles(cert=_from(folder, table.tls.cert), key=_from(folder, table.tls.key))
-    return Box(name=name, host=table.host or name, names=_once(table.names), tls=tls, **given)
+    return Box(
+        name=name,
+        host=table.host or name,
+        names=_once(table.names),
+        tls=tls,
+        mounts=_once(table.mounts),
+        env=tuple(sorted(table.env.items())),
+        ports=tuple(sorted(set(table.ports))),
+        group_add=_once(table.group_add),
+        **given,
+    )
 
 
 def _from(folder: Path, path: str) -> Path:
     """`path` from a file in `folder`; a leading ~ is left to whoever knows the user's home."""
     return Path(path) if path.startswith("~") else folder / path
+
+
+# --- what a release says of itself, and back --------------------------------------------------
+# Labels hold tables of the same format as the files, so that one validation reads both.
+
+
+def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
+    """A definition as `[images.*]` tables, one for each layer, the root of the chain first."""
+    found: dict[str, dict[str, Any]] = {}
+    parent = None
+    for layer in definition.layers:
+        table: dict[str, Any] = {"extends": parent} if parent else {}
+        table |= {key: list(v) for key in ("python", "apt") if (v := getattr(layer, key))}
+        found[layer.name], parent = table, layer.name
+    last = found[definition.layers[-1].name]
+    if definition.base != DEFAULT_BASE:
+        last["base"] = definition.base
+    if definition.requires_python:
+        last["requires-python"] = definition.requires_python
+    if definition.kernels:
+        last["kernels"] = {
+            kernel.name: {"python": list(kernel.python), "display-name": kernel.display_name}
+            for kernel in definition.kernels
+        }
+    return found
+
+
+def box_table(box: Box) -> dict[str, Any]:
+    """A box as a `[boxes.*]` table: what is not the default, and no path of this laptop."""
+    plain = Box(name=box.name, host=box.name)
+    table: dict[str, Any] = {}
+    for key, known in BoxTable.model_fields.items():
+        value = getattr(box, key)
+        if key in {"host", "tls"} or value == getattr(plain, key):
+            continue
+        if key == "env":
+            value = dict(value)
+        table[str(known.alias)] = list(value) if isinstance(value, tuple) else value
+    return table
+
+
+def differences(old: Box, new: Box) -> tuple[str, ...]:
+    """Which keys differ between two states of a box, one line a key, for a person."""
+    before, after = box_table(old), box_table(new)
+    return tuple(
+        f"{key}: {_shown(before.get(key))} -> {_shown(after.get(key))}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
+def _shown(value: object) -> str:
+    return "default" if value is None else json.dumps(value)
+
+
+def definition_label(definition: ImageDefinition) -> str:
+    """A definition as a label's value (JSON); `read_definition` reads it."""
+    value = {
+        "name": definition.name,
+        "shipped": [layer.name for layer in definition.layers if layer.shipped],
+        "images": image_tables(definition),
+    }
+    return json.dumps(value, separators=(",", ":"))
+
+
+def read_definition(text: str) -> ImageDefinition:
+    """The definition of a label's value.
+
+    Raises:
+        ValueError: not one that this jupbox reads.
+    """
+    value = json.loads(text)
+    document = Document(source="label", lines={})
+    drafts = {
+        name: _Draft(
+            table=ImageTable.model_validate(table),
+            document=document,
+            prefix=(),
+            shipped=name in value["shipped"],
+        )
+        for name, table in value["images"].items()
+    }
+    return _flatten(value["name"], drafts)
+
+
+def box_label(box: Box) -> str:
+    """How a notebook runs on a box, as a label's value (JSON); `read_box` reads it."""
+    return json.dumps(box_table(box), separators=(",", ":"))
+
+
+def read_box(text: str, *, name: str, host: str) -> Box:
+    """The box of a label's value.
+
+    Raises:
+        ValueError: not one that this jupbox reads.
+    """
+    return replace(_box(name, BoxTable.model_validate(json.loads(text)), Path()), host=host)
 
 
 def _once(items: list[str]) -> tuple[str, ...]:

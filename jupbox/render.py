@@ -7,18 +7,22 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 import jinja2
 
 from jupbox import assets
-from jupbox.lock import RECIPE, ImageLock, Lock, PythonPackage, dump_lock
+from jupbox.lock import RECIPE, ImageLock, KernelLock, Lock, PythonPackage, dump_lock
 
 Context = Mapping[str, bytes]
 """The files of a build context, by path relative to it."""
 
 LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 """Where an environment image keeps the lock that it was built from."""
+
+# the engine changes them in a running container
+_CHANGED_LIVE: Final = ("memory", "cpus")
+_LATER_VALUES: Final = ("fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups")
 
 _SERVER_SUFFIXES: Final = {".py", ".cnf"}
 
@@ -43,6 +47,15 @@ class Account:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A folder of the host in the container."""
+
+    source: str
+    target: str
+    read_only: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stack:
     """What compose runs for one box, but for the generation of its seal.
 
@@ -54,6 +67,12 @@ class Stack:
         memory: limit in bytes, None for none.
         shared_memory: size of /dev/shm in bytes.
         files: the host's folder that is mounted at ~/notebooks; None for the home volume's own.
+        cpus: limit in processors, None for none.
+        fixed_shared_memory: whether `shared_memory` was chosen, and does not follow from memory.
+        gpus: how many of the host's, `all`, or None.
+        env: variables, (name, value).
+        ports: further ports of the container, published on the host's loopback under their number.
+        groups: further groups of the host, (name, gid).
     """
 
     name: str
@@ -64,12 +83,29 @@ class Stack:
     memory: int | None
     shared_memory: int
     files: str | None
+    cpus: float | None = None
+    fixed_shared_memory: bool = False
+    gpus: int | Literal["all"] | None = None
+    mounts: tuple[Mount, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    ports: tuple[int, ...] = ()
+    groups: tuple[tuple[str, int], ...] = ()
 
     def digest(self) -> str:
-        """A hash over the values, not over the text: a newer template alone restarts nothing."""
+        """A hash over what only a new container can change.
+
+        Over the values, not over the text: a newer template alone restarts nothing. What is not
+        used leaves no mark, so that a jupbox that knows more values finds the same digest.
+        """
         values = asdict(self)
-        # follows from the memory, and a kernel update changes what a host says it has
-        del values["shared_memory"]
+        for name in _CHANGED_LIVE:
+            del values[name]
+        if not self.fixed_shared_memory:
+            # follows from the memory, and a kernel update changes what a host says it has
+            del values["shared_memory"]
+        for name in _LATER_VALUES:
+            if not values[name]:
+                del values[name]
         text = json.dumps(values, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -115,6 +151,7 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
             name=_one_line(lock.name),
             base=_one_line(base),
             cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
+            kernels=sorted(lock.kernels),
         )
     )
     apt = "".join(f"{package.name}={package.version}\n" for package in platform.apt)
@@ -127,6 +164,28 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
         **_scripts("apt", "network.sh", "apt.sh"),
         **_scripts("tools", "network.sh", "apt.sh", "tools.sh"),
         **_scripts("python", "network.sh", "python.sh"),
+        **{
+            path: content
+            for name, kernel in lock.kernels.items()
+            for path, content in _kernel_context(name, kernel).items()
+        },
+    }
+
+
+def _kernel_context(name: str, kernel: KernelLock) -> dict[str, bytes]:
+    """The files of the step that makes a further Python environment and its kernel."""
+    python = f"/opt/kernels/{name}/bin/python"
+    spec = {
+        "argv": [python, "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": kernel.display_name,
+        "language": "python",
+        "metadata": {"debugger": True},
+    }
+    step = f"kernels/{name}"
+    return {
+        f"build/{step}/requirements.txt": "".join(map(_requirement, kernel.python)).encode(),
+        f"build/{step}/kernel.json": json.dumps(spec, indent=1).encode() + b"\n",
+        **_scripts(step, "network.sh", "python.sh", "kernel.sh"),
     }
 
 
@@ -179,6 +238,11 @@ def recipe() -> str:
     return f"{RECIPE}-{server_digest()}"
 
 
+def template_digest() -> str:
+    """A hash over the compose file's template; a newer one alone restarts nothing."""
+    return hashlib.sha256((assets.folder("compose") / "compose.yaml.j2").read_bytes()).hexdigest()
+
+
 def server_digest() -> str:
     """A hash over what jupbox itself puts into a sealed image."""
     digest = hashlib.sha256()
@@ -214,11 +278,16 @@ def compose_text(
             user=f"{stack.account.uid}:{stack.account.gid}",
             uid=stack.account.uid,
             gid=stack.account.gid,
-            groups=[gid for _, gid in stack.account.groups],
+            groups=list(dict.fromkeys(gid for _, gid in (*stack.account.groups, *stack.groups))),
             home=stack.account.home,
             bind=stack.bind,
             port=stack.port,
             memory=stack.memory,
+            cpus=stack.cpus,
+            gpus=stack.gpus,
+            mounts=stack.mounts,
+            env=stack.env,
+            ports=stack.ports,
             shared_memory=stack.shared_memory,
             files=stack.files,
             volumes=volume_names(stack.name, generation),

@@ -18,7 +18,7 @@ from jupbox.host.facts import HostFacts
 from jupbox.host.machine import LocalMachine
 from jupbox.host.ssh import SshMachine
 from jupbox.lock import Architecture
-from jupbox.project import LOCAL, Box, Project, parse_project, shipped_definitions
+from jupbox.project import LOCAL, Box, Project, box_name, parse_project, shipped_definitions
 
 PROJECT_FILE = "jupbox.toml"
 LOCK_FILE = "jupbox.lock"
@@ -54,10 +54,24 @@ def load_project(around: Surroundings) -> Project:
     path = next((f / PROJECT_FILE for f in folders if (f / PROJECT_FILE).is_file()), None)
     if path:
         _refuse_foreign(path)
+    return project_of(_read(path) if path else None, path.parent if path else None, around)
+
+
+def project_of(text: str | None, root: Path | None, around: Surroundings) -> Project:
+    """The project that `text` is as the `jupbox.toml` of a folder, with this user's own boxes.
+
+    Args:
+        text: None where there is no project: any ssh destination is a box.
+        root: the folder.
+        around: where the user's own configuration is.
+
+    Raises:
+        ConfigError: a key or value that cannot be used.
+    """
     return parse_project(
-        _read(path) if path else None,
+        text,
         source=PROJECT_FILE,
-        root=path.parent if path else None,
+        root=root,
         user_text=_read(around.user_file) if around.user_file.is_file() else None,
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
@@ -91,7 +105,11 @@ def lock_path(project: Project, box: Box) -> Path:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """A box that we are connected to."""
+    """A box that we are connected to.
+
+    Attributes:
+        adopted: no file names the box; its keys were read back from what runs there.
+    """
 
     project: Project
     box: Box
@@ -99,6 +117,12 @@ class Site:
     facts: HostFacts
     engine: Engine
     around: Surroundings
+    adopted: bool = False
+
+    @property
+    def named(self) -> bool:
+        """Whether a file names the box; else it is what the command line said."""
+        return self.box.name in self.project.boxes
 
     @property
     def stack(self) -> str:
@@ -109,13 +133,15 @@ class Site:
     @property
     def command(self) -> str:
         """How the box is named on the command line, with a space before it."""
-        return f" {_word(self.project, self.box)}"
+        return f" {word_of(self.project, self.box)}"
 
 
-def _word(project: Project, box: Box) -> str:
+def word_of(project: Project, box: Box) -> str:
     """The word that names a box to `Project.box`."""
     named = box.name in project.boxes or box.host == LOCAL
-    return box.name if named else box.host
+    if named:
+        return box.name
+    return box.host if box.name == box_name(box.host) else f"{box.host}/{box.name}"
 
 
 def machine_of(box: Box) -> LocalMachine | SshMachine:
@@ -132,14 +158,30 @@ def connect(project: Project, box: Box, around: Surroundings) -> Site:
         EnginePermissionError: its socket is not ours to use.
     """
     machine = machine_of(box)
-    facts = host_facts.look(machine)
+    return site_of(project, box, around, machine=machine, facts=host_facts.look(machine))
+
+
+def site_of(
+    project: Project,
+    box: Box,
+    around: Surroundings,
+    *,
+    machine: LocalMachine | SshMachine,
+    facts: HostFacts,
+) -> Site:
+    """Reach the engine of a box that is connected already.
+
+    Raises:
+        EngineError: it has no engine, none that runs, or one that is too old.
+        EnginePermissionError: its socket is not ours to use.
+    """
     if facts.architecture not in ARCHITECTURES:
         raise EngineError(
             f"{machine.name} is a {facts.architecture} machine; "
             f"jupbox makes images for {' and '.join(ARCHITECTURES)}.",
             remedy="Use another machine.",
         )
-    word = _word(project, box)
+    word = word_of(project, box)
     socket = _socket(word, facts, machine.name)
     engine = Engine(machine.local_socket(socket), place=machine.name, word=word)
     engine.check()

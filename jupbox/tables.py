@@ -20,6 +20,9 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from jupbox.errors import ConfigError
 from jupbox.tomltext import KeyPath, dotted, key_lines, line_of, quote, syntax_error
 
+DEFAULT_BASE: Final = "debian:trixie-slim"
+DEFAULT_IMAGE: Final = "minimal"
+
 NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
 
 # `uv` reads requirements as lines of a requirements file. These characters are all that names,
@@ -47,6 +50,22 @@ _HOST_NAME: Final = re.compile(
 )
 _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _MEMORY_FACTOR: Final = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_MOUNT: Final = re.compile(
+    r"(?P<source>(?:/|~/)[^:]*):(?P<target>(?:/|~/?)[^:]*)(?::(?P<mode>ro|rw))?"
+)
+_SYSTEM: Final = frozenset(
+    {"bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32",
+     "opt", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"}
+)  # fmt: skip
+_VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
+# what the server, its kernels and their user are found by
+_OURS: Final = frozenset(
+    {"HOME", "USER", "PATH", "SHELL", "VIRTUAL_ENV",
+     "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "OPENSSL_CONF"}
+)  # fmt: skip
+_GROUP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. @-]{0,255}", re.ASCII)
+SERVER_PORT: Final = 8888
+"""Where the server listens in the container."""
 # Measured: the server's imports alone hold 82 MB, those of one kernel 39 MB.
 _LEAST_MEMORY: Final = 128 * 2**20
 
@@ -61,6 +80,37 @@ def memory_bytes(size: str) -> int:
     if match is None:
         raise ValueError(f"not a size: {size!r}")
     return int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
+
+
+def size_text(size: int) -> str:
+    """A number of bytes as the Docker size that says it shortest: 17179869184 -> `16g`."""
+    for unit in ("t", "g", "m", "k"):
+        if size % _MEMORY_FACTOR[unit] == 0:
+            return f"{size // _MEMORY_FACTOR[unit]}{unit}"
+    return f"{size}b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class MountText:
+    """A mount as it is written.
+
+    Attributes:
+        source: path on the host; may begin with ~/.
+        target: path in the container; may begin with ~/.
+        mode: `ro`, `rw`, or None where that is left to jupbox.
+    """
+
+    source: str
+    target: str
+    mode: str | None
+
+
+def split_mount(text: str) -> MountText:
+    """The parts of a checked `HOST:CONTAINER[:MODE]`."""
+    match = _MOUNT.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a mount: {text!r}")
+    return MountText(source=match["source"], target=match["target"], mode=match["mode"])
 
 
 def is_destination(text: str) -> bool:
@@ -84,25 +134,40 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "boxes": ("a table of boxes", "[boxes.workbox]"),
     "ca-bundle": ("a path", 'ca-bundle = "~/company-ca.pem"'),
     "cert": ("a path", 'cert = "certificates/workbox.pem"'),
+    "cpus": ("a number of processors above 0", "cpus = 4"),
     "description": ("a string", 'description = "what the team works with"'),
+    "display-name": ("a string", 'display-name = "Python (pandas 2)"'),
+    "env": ("a table of variables and their texts", 'env = { OMP_NUM_THREADS = "8" }'),
     "expose": ('"tunnel", "public" or an IP address of the host', 'expose = "tunnel"'),
     "extends": ("the name of another image", 'extends = "minimal"'),
     "files": ('an absolute path, a path that begins with ~/, or "volume"', 'files = "~/notebooks"'),
+    "gpus": ('"auto", "all", "none" or a number', 'gpus = "auto"'),
+    "group_add": ("a list of groups of the host", 'group_add = ["lab"]'),
     "host": ('an ssh destination or "local"', 'host = "me@machine.example.org"'),
     "image": ("the name of an image", 'image = "scipy"'),
     "images": ("a table of images", "[images.datasci]"),
+    "kernels": ("a table of kernels", "[images.datasci.kernels.legacy]"),
     "key": ("a path", 'key = "certificates/workbox.key"'),
     "memory": ("a size of 128m or more", 'memory = "16g"'),
+    "mounts": (
+        'a list of "HOST:CONTAINER", possibly with :ro or :rw',
+        'mounts = ["/data:/data:ro"]',
+    ),
     "names": ("a list of host names and addresses", 'names = ["notebooks.example.org"]'),
     "network": ("a table", '[network] with ca-bundle = "~/company-ca.pem"'),
+    "ports": ("a list of numbers from 1 to 65535", "ports = [8501]"),
     "port": ('a number from 1 to 65535, or "auto"', "port = 8888"),
     "python": ("a list of Python requirements", 'python = ["numpy", "pandas>=2"]'),
     "requires-python": ("a range of Python versions", 'requires-python = ">=3.11"'),
+    "shm_size": ("a size of 1m or more", 'shm_size = "8g"'),
     "tls": ("a table of two paths", 'tls = { cert = "box.pem", key = "box.key" }'),
 }
 _ELEMENTS: Final[Mapping[str, str]] = {
     "apt": "a Debian package name",
+    "group_add": "a group's name or number",
+    "mounts": '"HOST:CONTAINER" with absolute paths, possibly with :ro or :rw',
     "names": "a host name or an address",
+    "ports": "a number from 1 to 65535",
     "python": "a Python requirement",
 }
 
@@ -178,6 +243,46 @@ def _memory(value: str) -> str:
     return value
 
 
+def _shared_memory(value: str) -> str:
+    if _MEMORY.fullmatch(value) is None or memory_bytes(value) < 2**20:
+        raise _wrong()
+    return value
+
+
+def _mount(value: str) -> str:
+    match = _MOUNT.fullmatch(value)
+    if match is None or not value.isprintable():
+        raise _wrong()
+    if ".." in re.split("[/:]", value):
+        raise _wrong("must not lead upwards with ..")
+    target = match["target"].rstrip("/") or "/"
+    if target in {"/", "~"} or (target[0] == "/" and target.split("/")[1] in _SYSTEM):
+        raise _wrong(f"must not cover {target} of the container; /data or ~/data are free")
+    if f"{target}/".startswith("~/notebooks/"):
+        raise _wrong("must not lie in the notebooks' folder: mount it elsewhere, and link to it")
+    return value
+
+
+def _variable(value: str) -> str:
+    if _VARIABLE.fullmatch(value) is None:
+        raise _wrong()
+    if value in _OURS or value.startswith(("JUPYTER", "JUPBOX", "DOCKER")):
+        raise _wrong("is set by jupbox itself")
+    return value
+
+
+def _text(value: str) -> str:
+    if not value.isprintable():
+        raise _wrong("must be a text on one line")
+    return value
+
+
+def _free_port(value: int) -> int:
+    if value == SERVER_PORT:
+        raise _wrong("is the server's own; `port` says where that one is found")
+    return value
+
+
 def _path(value: str) -> str:
     if not value or not value.isprintable():
         raise _wrong()
@@ -191,50 +296,135 @@ _Path = Annotated[str, AfterValidator(_path)]
 # --- the tables -------------------------------------------------------------------------------
 
 
+# what Compose has a word for keeps it
+_OF_COMPOSE: Final = frozenset({"shm_size", "group_add"})
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
         frozen=True,
-        alias_generator=lambda field: field.replace("_", "-"),
+        alias_generator=lambda field: field if field in _OF_COMPOSE else field.replace("_", "-"),
+    )
+
+
+def _key(meaning: str, *, default: str = "none", **given: Any) -> Any:
+    """A key of a table: `meaning` and the `default` as text are what the reference shows."""
+    if "default_factory" not in given:
+        given["default"] = None
+    return Field(description=meaning, json_schema_extra={"shown": default}, **given)
+
+
+class KernelTable(_Table):
+    """`[images.<name>.kernels.<kernel>]`: a second Python environment in the same image."""
+
+    python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+        "requirements of this kernel's own environment; ipykernel comes by itself",
+        default="[]", default_factory=list,
+    )  # fmt: skip
+    display_name: Annotated[str, AfterValidator(_text)] | None = _key(
+        "what JupyterLab's launcher calls it", default="the kernel's name"
     )
 
 
 class ImageTable(_Table):
     """`[images.<name>]`, and the whole of a shipped `image.toml`."""
 
-    description: str | None = None
-    extends: _Name | None = None
-    python: list[Annotated[str, AfterValidator(_requirement)]] = Field(default_factory=list)
-    apt: list[Annotated[str, _matching(_APT)]] = Field(default_factory=list)
-    base: Annotated[str, _matching(_IMAGE_REFERENCE)] | None = None
-    requires_python: Annotated[str, _matching(_REQUIRES_PYTHON)] | None = None
+    description: str | None = _key("for people")
+    extends: _Name | None = _key("another definition; its packages come first")
+    python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+        "requirement strings", default="[]", default_factory=list
+    )
+    apt: list[Annotated[str, _matching(_APT)]] = _key(
+        "Debian package names, possibly `name=version`", default="[]", default_factory=list
+    )
+    base: Annotated[str, _matching(_IMAGE_REFERENCE)] | None = _key(
+        "a Debian (tested) or Ubuntu (not tested) image", default=f"`{DEFAULT_BASE}`"
+    )
+    requires_python: Annotated[str, _matching(_REQUIRES_PYTHON)] | None = _key(
+        "checked against the base's own Python", default="any"
+    )
+    kernels: dict[_Name, KernelTable] = _key(
+        "further Python environments in the same image, each a kernel with packages of its own",
+        default_factory=dict,
+    )
 
 
 class TlsTable(_Table):
     """`[boxes.<name>.tls]`: one's own certificate."""
 
-    cert: _Path
-    key: _Path
+    cert: _Path = Field(
+        description="your own certificate chain (PEM) instead of the box's CA; for a name that "
+        "leads to the server, so with `expose`",
+        json_schema_extra={"shown": "none"},
+    )
+    key: _Path = Field(description="its key", json_schema_extra={"shown": "none"})
 
 
 class BoxTable(_Table):
     """`[boxes.<name>]`; what is None was left to the default."""
 
-    host: Annotated[str, AfterValidator(_host)] | None = None
-    image: _Name | None = None
-    files: Annotated[str, AfterValidator(_files)] | None = None
-    expose: Annotated[str, AfterValidator(_expose)] | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = None
-    names: list[Annotated[str, AfterValidator(_host_or_address)]] = Field(default_factory=list)
-    tls: TlsTable | None = None
-    memory: Annotated[str, AfterValidator(_memory)] | None = None
+    host: Annotated[str, AfterValidator(_host)] | None = _key(
+        "ssh destination, or `local`", default="the name"
+    )
+    image: _Name | None = _key(
+        "an image of this file, or one that ships", default=f"`{DEFAULT_IMAGE}`"
+    )
+    files: Annotated[str, AfterValidator(_files)] | None = _key(
+        'the host\'s folder where JupyterLab opens, or `"volume"`', default="`~/notebooks`"
+    )
+    expose: Annotated[str, AfterValidator(_expose)] | None = _key(
+        '`"public"`: all of the host\'s addresses; or one address', default='`"tunnel"`'
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | Literal["auto"] | None = _key(
+        'or `"auto"`: the next free one, then always that (the default without a file)',
+        default="`8888`",
+    )
+    names: list[Annotated[str, AfterValidator(_host_or_address)]] = _key(
+        "further names and addresses for the certificate", default="[]", default_factory=list
+    )
+    tls: TlsTable | None = _key("your own certificate")
+    memory: Annotated[str, AfterValidator(_memory)] | None = _key(
+        'such as `"16g"`; half of it is shared memory; a change takes effect with no restart',
+        default="no limit",
+    )
+    cpus: Annotated[float, Field(ge=0.01, le=4096)] | None = _key(
+        "processors, such as `4` or `1.5`; a change takes effect with no restart",
+        default="no limit",
+    )
+    shm_size: Annotated[str, AfterValidator(_shared_memory)] | None = _key(
+        "size of `/dev/shm`, where workers of a data loader meet", default="half of the memory"
+    )
+    gpus: Literal["auto", "all", "none"] | Annotated[int, Field(ge=1, le=1024)] | None = _key(
+        '`"auto"`: all, when the engine has the NVIDIA runtime; `"all"`, a number, or `"none"`',
+        default='`"auto"`',
+    )
+    mounts: list[Annotated[str, AfterValidator(_mount)]] = _key(
+        "`HOST:CONTAINER` with paths of the host; `:ro` or `:rw`, without it read-only unless the "
+        "folder is yours",
+        default="[]", default_factory=list,
+    )  # fmt: skip
+    env: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_text)]] = (
+        _key("variables for kernels and terminals; no place for secrets", default_factory=dict)
+    )
+    ports: list[Annotated[int, Field(ge=1, le=65535), AfterValidator(_free_port)]] = _key(
+        "ports of dashboards in the container; on the box's loopback, and through `open`",
+        default="[]", default_factory=list,
+    )  # fmt: skip
+    group_add: list[Annotated[str, _matching(_GROUP)]] = _key(
+        "further groups of the host, by name, for folders that only they may read",
+        default="[]", default_factory=list,
+    )  # fmt: skip
 
 
 class NetworkTable(_Table):
     """`[network]` of the user's own configuration."""
 
-    ca_bundle: _Path | None = None
+    ca_bundle: _Path | None = _key(
+        "the CA bundle of a network that inspects TLS",
+        default="`SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `PIP_CERT`",
+    )
 
 
 class ProjectTables(_Table):
@@ -326,6 +516,11 @@ def _describe(
     if problem["type"] == "missing":
         lacking = str(problem["loc"][-1])
         return document.error(path, f"lacks `{lacking}`.", remedy=_example(lacking))
+    if problem["loc"][-1] == "[key]" and path[-2:-1] == ("env",):
+        what = problem["msg"] if problem["type"] == "jupbox" else ""
+        return document.error(
+            path, f"{what or 'is no name of a variable'}.", remedy=_example("env")
+        )
     if problem["loc"][-1] == "[key]":
         return document.error(
             path,
@@ -343,6 +538,10 @@ def _form(path: KeyPath) -> tuple[str, str]:
     """The key that decides what a value must be, and what that is."""
     if len(path) == 2 and path[0] in {"boxes", "images"}:  # any name, maybe that of a key
         return str(path[0]), "a table"
+    if len(path) > 1 and path[-2] == "kernels":
+        return "kernels", "a table"
+    if len(path) > 1 and path[-2] == "env":
+        return "env", "a text"
     if isinstance(path[-1], int):
         return str(path[-2]), _ELEMENTS[str(path[-2])]
     return str(path[-1]), _FORMS[path[-1]][0]
@@ -359,8 +558,13 @@ def _but_is(value: object) -> str:
     return ", not a table" if isinstance(value, dict) else f", not {value}"
 
 
+def example_line(key: str) -> str:
+    """A line that sets a key to a value that it may have."""
+    return _FORMS[key][1]
+
+
 def _example(key: str) -> str:
-    return f"For example: {_FORMS[key][1]}"
+    return f"For example: {example_line(key)}"
 
 
 def _unknown_key(path: KeyPath, kind: type[_Table], document: Document) -> ConfigError:
@@ -380,6 +584,8 @@ def _table_around(path: KeyPath, kind: type[_Table]) -> tuple[type[_Table], str]
     match path[:-1]:
         case ("images", _):
             return ImageTable, "an image"
+        case ("images", _, "kernels", _) | ("kernels", _):
+            return KernelTable, "a kernel"
         case ("boxes", _):
             return BoxTable, "a box"
         case ("boxes", _, "tls"):

@@ -36,6 +36,7 @@ from jupbox.errors import (
 )
 from jupbox.host.machine import LocalMachine
 from jupbox.secret import without_credentials
+from jupbox.tables import SERVER_PORT
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
@@ -73,7 +74,10 @@ class Container:
     Attributes:
         health: `healthy`, `unhealthy`, `starting`, or empty without a health check.
         volumes: mount destination to volume name.
-        published: the first published port's (address, port), None when there is none.
+        published: the (address, port) of the server's own port, None when there is none.
+        ports: further published ports, container's number to host's.
+        memory: limit in bytes, None without one.
+        cpus: limit in processors, None without one.
     """
 
     id: str
@@ -87,6 +91,14 @@ class Container:
     labels: Mapping[str, str]
     volumes: Mapping[str, str]
     published: tuple[str, int] | None
+    ports: Mapping[int, int]
+    memory: int | None
+    cpus: float | None
+
+    @property
+    def held_ports(self) -> frozenset[int]:
+        """The host's ports that it publishes."""
+        return frozenset([*self.ports.values(), *([self.published[1]] if self.published else [])])
 
     @property
     def running(self) -> bool:
@@ -256,6 +268,18 @@ class Engine:
             )
         return version
 
+    def info(self) -> dict[str, Any]:
+        """What `docker info` says, in the words of the engine's own API.
+
+        Raises:
+            EngineError: it does not answer.
+        """
+        done = self._docker("info", "--format", "{{json .}}", timeout=20)
+        if done.returncode != 0:
+            raise self.error("saying what it is", done.stderr.decode(errors="replace"))
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
+
     def check_clients(self) -> None:
         """Look whether this machine's Compose and Buildx are there and new enough.
 
@@ -393,6 +417,12 @@ class Engine:
             ports = _present(found, _published)
         return frozenset(port for published in ports for _, port in published)
 
+    def bindings(self, container: str) -> list[tuple[str, int]]:
+        """Every (address, port) that a container publishes; empty when it is gone."""
+        with self._guard("inspecting a container"):
+            found = self.client.container.list(all=True, filters=[("id", container)])
+            return [each for published in _present(found, _published) for each in published]
+
     def port_owner(self, port: int, *, except_stack: str) -> str | None:
         """The running container that publishes a port, if it is not the stack's own."""
         with self._guard("listing containers"):
@@ -510,6 +540,23 @@ class Engine:
     def start(self, container: str) -> None:
         """Start a stopped container as it is."""
         self._must("starting", "start", container)
+
+    def update(self, container: str, *, memory: int | None, cpus: float | None) -> None:
+        """Change a container's limits while it runs.
+
+        Args:
+            container: its id.
+            memory: limit in bytes; None leaves it. As with compose, as much again may be swap.
+            cpus: limit in processors; None leaves it.
+        """
+        options = [f"--memory={memory}", f"--memory-swap={2 * memory}"] if memory else []
+        options += [f"--cpus={cpus:g}"] if cpus else []
+        self._must("changing the limits", "update", *options, container)
+
+    def runtimes(self) -> frozenset[str]:
+        """Names of the container runtimes that the engine knows."""
+        with self._guard("asking about the engine"):
+            return frozenset(self.client.system.info().runtimes or {})
 
     # -- volumes
 
@@ -630,11 +677,17 @@ def _image(found: Any) -> Image:
     )
 
 
-def _published(found: Any) -> list[tuple[str, int]]:
-    """The (address, port) that a container publishes; a range stands for each of its ports."""
+def _published(found: Any, of: str = "") -> list[tuple[str, int]]:
+    """The (address, port) that a container publishes; a range stands for each of its ports.
+
+    Args:
+        found: what the library says of the container.
+        of: one port of the container alone, such as `8888/tcp`; empty for all.
+    """
     bindings = found.host_config.port_bindings or {}
+    chosen = [bindings.get(of)] if of else bindings.values()
     ports = []
-    for binding in (binding for each in bindings.values() for binding in each or ()):
+    for binding in (binding for each in chosen for binding in each or ()):
         # empty: the engine chose one when it started the container, and another at the next start
         first, _, last = (binding.host_port or "").partition("-")
         if first.isdigit():
@@ -657,7 +710,14 @@ def _container(found: Any) -> Container:
         restarts=found.restart_count or 0,
         labels=found.config.labels or {},
         volumes={m.destination: m.name for m in found.mounts if m.type == "volume"},
-        published=next(iter(_published(found)), None),
+        published=next(iter(_published(found, f"{SERVER_PORT}/tcp")), None),
+        ports={
+            int(key.partition("/")[0]): published[0][1]
+            for key in found.host_config.port_bindings or {}
+            if key != f"{SERVER_PORT}/tcp" and (published := _published(found, key))
+        },
+        memory=found.host_config.memory or None,
+        cpus=(found.host_config.nano_cpus or 0) / 1e9 or None,
     )
 
 

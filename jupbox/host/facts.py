@@ -24,6 +24,7 @@ mark machine; uname -m
 mark system; uname -s
 mark os; cat /etc/os-release 2>/dev/null
 mark memory; sed -n 's/^MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo 2>/dev/null
+mark cpus; getconf _NPROCESSORS_ONLN 2>/dev/null
 mark docker; PATH=$PATH:/usr/sbin:/sbin command -v dockerd 2>/dev/null
 rootless=${XDG_RUNTIME_DIR:-/run/user/$(id -u)}/docker.sock
 sockets() {
@@ -51,6 +52,7 @@ class HostFacts:
     Attributes:
         groups: supplementary groups, name by gid.
         memory: bytes, 0 when unknown.
+        cpus: processors, 0 when unknown.
         socket: the engine's socket, None when there is none.
         socket_usable: whether we may write to it.
         addresses: lasting addresses: global, not temporary, on no bridge.
@@ -70,6 +72,7 @@ class HostFacts:
     os_id: str
     os_codename: str
     memory: int
+    cpus: int
     has_engine: bool
     socket: str | None
     socket_usable: bool
@@ -123,6 +126,7 @@ def parse(text: str) -> HostFacts:
         os_id=release.get("ID", ""),
         os_codename=release.get("VERSION_CODENAME", ""),
         memory=int(sections["memory"] or 0) * 1024,
+        cpus=int(sections["cpus"] or 0),
         has_engine=bool(sections["docker"]),
         socket=sections["socket"] or None,
         socket_usable=sections["usable"] == "yes",

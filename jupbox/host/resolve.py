@@ -72,6 +72,7 @@ def resolve_python(
     environ: Mapping[str, str],
     ca_bundle: Path | None,
     cwd: Path | None,
+    prefer: Sequence[PythonPackage] = (),
 ) -> tuple[PythonPackage, ...]:
     """The packages that satisfy `requirements` on Linux, x86-64 and arm64, from wheels alone.
 
@@ -82,6 +83,7 @@ def resolve_python(
         environ: the user's environment, in which uv runs.
         ca_bundle: certificates that uv trusts where `environ` names none of its own.
         cwd: the project's folder, whose uv configuration holds; None is the current one.
+        prefer: versions that are taken where they fit, so that nothing moves without need.
 
     Raises:
         ResolveError: they do not resolve, or the index cannot be reached.
@@ -93,7 +95,7 @@ def resolve_python(
     run = _Uv(program=uv or find_uv(), environ=_with_bundle(environ, ca_bundle), cwd=cwd)
     return merge_platforms(
         {
-            architecture: _compile(requirements, python_version, machine, run)
+            architecture: _compile(requirements, python_version, machine, run, prefer)
             for architecture, machine in MACHINES.items()
         }
     )
@@ -204,12 +206,15 @@ def _arguments(python_version: str, machine: str) -> list[str]:
 
 
 def _compile(
-    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv
-) -> list[PythonPackage]:
+    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv,
+    prefer: Sequence[PythonPackage],
+) -> list[PythonPackage]:  # fmt: skip
     text = "\n".join(requirements) + "\n"
     with TemporaryDirectory(prefix="jupbox-") as folder:
         # named, because uv's configuration may name a file of the project's
         output = Path(folder, "requirements.txt")
+        # what stands in its output already, uv keeps where it can
+        output.write_text("".join(f"{one.name}=={one.version}\n" for one in prefer))
         arguments = [*_arguments(python_version, machine), "--output-file", str(output)]
         done = uv(arguments, text)
         if done.returncode == 0:

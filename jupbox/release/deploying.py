@@ -17,10 +17,12 @@ from jupbox.errors import (
     ServerError,
 )
 from jupbox.host import stack as stacks
-from jupbox.host.engine import Image
+from jupbox.host.engine import Container, Image
 from jupbox.host.probe import wait_https
-from jupbox.host.stack import State
-from jupbox.release.sealing import own_certificate, stack_labels, who
+from jupbox.host.stack import Release, State
+from jupbox.project import ImageDefinition, box_label, definition_label
+from jupbox.release.attaching import Attachments
+from jupbox.release.sealing import own_fingerprint, stack_labels, who
 from jupbox.render import Account, Stack
 from jupbox.site import Site
 
@@ -51,7 +53,10 @@ def account_of(site: Site, state: State) -> Account:
     )
 
 
-def stack_of(site: Site, state: State) -> Stack:
+_NOTHING_ATTACHED: Final = Attachments()
+
+
+def stack_of(site: Site, state: State, attached: Attachments = _NOTHING_ATTACHED) -> Stack:
     """What compose shall run, but for the seal."""
     box = site.box
     bind = {"tunnel": (), "public": ("",)}.get(box.expose, (box.expose,))
@@ -65,8 +70,16 @@ def stack_of(site: Site, state: State) -> Stack:
         bind=bind,
         port=_port(site, state),
         memory=box.memory_bytes,
-        shared_memory=max(64 << 20, (box.memory_bytes or site.facts.memory) // 2),
+        shared_memory=box.shared_memory_bytes
+        or max(64 << 20, (box.memory_bytes or site.facts.memory) // 2),
         files=None if box.files == "volume" else _host_path(box.files, site.facts.home),
+        cpus=box.cpus,
+        fixed_shared_memory=box.shm_size is not None,
+        gpus=attached.gpus,
+        mounts=attached.mounts,
+        env=box.env,
+        ports=box.ports,
+        groups=attached.groups,
     )
 
 
@@ -86,14 +99,19 @@ def _port(site: Site, state: State) -> int:
     return next(port for port in range(FIRST_PORT, 65536) if port not in taken)
 
 
-def check_port(site: Site, state: State, port: int) -> None:
-    """Look whether a port is free for the stack.
+def check_ports(site: Site, state: State, stack: Stack) -> None:
+    """Look whether the server's port and those of dashboards are free for the stack.
 
     Raises:
-        PortTakenError: somebody else listens on it; the message says who.
+        PortTakenError: somebody else listens on one; the message says who.
     """
+    for port in (stack.port, *stack.ports):
+        _check_port(site, state, port)
+
+
+def _check_port(site: Site, state: State, port: int) -> None:
     mine = state.container
-    if mine and mine.running and mine.published and mine.published[1] == port:
+    if mine and mine.running and port in mine.held_ports:
         return
     owner = site.engine.port_owner(port, except_stack=site.stack)
     if owner is None and port not in site.facts.listening:
@@ -102,10 +120,12 @@ def check_port(site: Site, state: State, port: int) -> None:
 
 
 def _taken(site: Site, port: int, by: str) -> PortTakenError:
-    instead = "" if site.box.port == "auto" else ', or "auto",'
+    key, instead = ("ports", "") if port in site.box.ports else ("port", ', or "auto",')
+    if site.box.port == "auto":
+        instead = ""
     return PortTakenError(
         f"Port {port} on {site.machine.name} is taken by {by}.",
-        remedy=f"Stop that, or set another `port`{instead} for the box in jupbox.toml.",
+        remedy=f"Stop that, or set another `{key}`{instead} for the box in jupbox.toml.",
     )
 
 
@@ -178,16 +198,22 @@ def _in_files(site: Site, stack: Stack, script: str) -> None:
         )
 
 
-def deploy(site: Site, stack: Stack, *, sealed: Image, generation: int) -> None:
-    """Run the stack with compose, made anew where it differs."""
-    of_image = sealed.labels
+def compose_text(
+    site: Site, state: State, stack: Stack, *, sealed: Release, definition: ImageDefinition
+) -> str:
+    """The compose file of a stack on a sealed image, with the labels that say what it is."""
+    of_image = sealed.image.labels
     labels = {
         **stack_labels(site, "server"),
         label.LOCK: of_image[label.LOCK],
         label.IMAGE: of_image[label.IMAGE],
         label.RECIPE: of_image[label.RECIPE],
         label.CONFIGURATION: stack.digest(),
-        label.GENERATION: str(generation),
+        label.GENERATION: str(sealed.generation),
+        label.TEMPLATE: render.template_digest(),
+        label.DEFINITION: definition_label(definition),
+        label.SETTINGS: box_label(site.box),
+        **({label.OWN_CERTIFICATE: "yes"} if own_fingerprint(site, state) else {}),
         label.FILES: stack.files or "volume",
         label.EXPOSE: site.box.expose,
         label.WHO: who(),
@@ -197,13 +223,20 @@ def deploy(site: Site, stack: Stack, *, sealed: Image, generation: int) -> None:
         **stack_labels(site, "volume"),
         label.ACCOUNT: stacks.account_text(stack.account),
     }
-    text = render.compose_text(
+    return render.compose_text(
         stack,
-        image=sealed.tags[0] if sealed.tags else sealed.id,
-        generation=generation,
+        image=sealed.image.tags[0] if sealed.image.tags else sealed.image.id,
+        generation=sealed.generation,
         labels=labels,
         volume_labels=volume_labels,
     )
+
+
+def deploy(
+    site: Site, state: State, stack: Stack, *, sealed: Release, definition: ImageDefinition
+) -> None:
+    """Run the stack with compose, made anew where it differs."""
+    text = compose_text(site, state, stack, sealed=sealed, definition=definition)
     with tempfile.TemporaryDirectory(prefix="jupbox-compose-") as folder:
         path = Path(folder) / "compose.yaml"
         path.write_text(text)
@@ -216,7 +249,21 @@ def deploy(site: Site, stack: Stack, *, sealed: Image, generation: int) -> None:
             raise _taken(site, stack.port, by) from None
 
 
-def wait(site: Site, port: int, authority_pem: bytes, *, seconds: float = _WAIT_SECONDS) -> None:
+def update_limits(site: Site, container: Container, stack: Stack) -> None:
+    """Change the memory and CPU limits of a container while it runs.
+
+    The engine cannot take a limit off a running container: all that the host has is none.
+    """
+    site.engine.update(
+        container.id,
+        memory=stack.memory or (site.facts.memory if container.memory else None),
+        cpus=stack.cpus or (float(site.facts.cpus) if container.cpus else None),
+    )
+
+
+def wait(
+    site: Site, port: int, public: plan.Certificates, *, seconds: float = _WAIT_SECONDS
+) -> None:
     """Wait until the server answers over verified HTTPS, through the way that users take.
 
     Raises:
@@ -238,26 +285,34 @@ def wait(site: Site, port: int, authority_pem: bytes, *, seconds: float = _WAIT_
     with site.machine.tunnel(port) as here:
         wait_https(
             address=("127.0.0.1", here),
-            server_name=_server_name(site),
-            ca_pem=authority_pem,
+            server_name=_server_name(public.leaf_pem),
+            ca_pem=public.authority_pem,
             deadline_seconds=seconds,
             alive=alive,
         )
 
 
-def _server_name(site: Site) -> str:
-    """A name that the server's certificate is for; one of the user's own knows no localhost."""
-    own = own_certificate(site)
-    if own is None:
+def _server_name(leaf_pem: bytes) -> str:
+    """A name that the server's certificate is for; one of the user's own may know no localhost."""
+    names = pki.leaf_names(leaf_pem)
+    if "localhost" in names.dns:
         return "localhost"
-    names = pki.leaf_names(own[0])
-    return (*names.dns, *names.ips)[0].replace("*", "jupbox")
+    return str((*names.dns, *names.ips)[0]).replace("*", "jupbox")
 
 
 def _last_words(site: Site) -> str:
     container = stacks.observe(site.engine, site.stack).container
     lines = site.engine.last_log_lines(container.id, 3) if container else []
     return " / ".join(line.strip() for line in lines if line.strip()) or "it wrote no log"
+
+
+def limits_of(site: Site, container: Container) -> plan.Limits:
+    """A container's limits; all that the host has is none."""
+    memory, cpus = container.memory, container.cpus
+    return plan.Limits(
+        memory=None if memory is None or memory >= site.facts.memory > 0 else memory,
+        cpus=None if cpus is None or cpus >= site.facts.cpus > 0 else cpus,
+    )
 
 
 def observed(site: Site, state: State, *, environment: Image | None) -> plan.Observed:
@@ -277,6 +332,8 @@ def observed(site: Site, state: State, *, environment: Image | None) -> plan.Obs
             configuration=container.labels.get(label.CONFIGURATION, ""),
             running=container.running,
             sealed_image_present=site.engine.image(container.image) is not None,
+            template=container.labels.get(label.TEMPLATE, ""),
+            limits=limits_of(site, container),
         )
     looking = environment.id if environment else None
     return plan.Observed(

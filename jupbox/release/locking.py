@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Final, cast
 
 from packaging.specifiers import SpecifierSet
@@ -27,8 +28,10 @@ from jupbox.host.stack import State
 from jupbox.lock import (
     Architecture,
     ImageLock,
+    KernelLock,
     Lock,
     PlatformLock,
+    PythonPackage,
     dump_lock,
     is_stale,
     load_lock,
@@ -94,29 +97,51 @@ def usable_lock(site: Site, definition: ImageDefinition) -> ImageLock | None:
     return image
 
 
-def adopted_lock(site: Site, state: State, definition: ImageDefinition) -> ImageLock | None:
-    """The lock that the running stack's image was built from, for a laptop that has none.
+def recorded_lock(
+    site: Site, state: State, definition: ImageDefinition, *, record: bool
+) -> tuple[ImageLock | None, str]:
+    """The lock that holds for a box, or why there is none.
+
+    Args:
+        record: write one that was found on the box into the lock file.
+
+    Raises:
+        LockError: it is stale, and a project's lock is not changed unasked.
+    """
+    lock = usable_lock(site, definition)
+    if lock is None:
+        lock = running_lock(site, state)
+        if lock is None or lock.name != definition.name or is_stale(lock, definition):
+            return None, "there is none yet"
+        if record:
+            write_lock(site, lock)
+    if site.facts.architecture not in lock.platforms:
+        return None, f"it has nothing for {site.facts.architecture} yet"
+    return lock, ""
+
+
+def running_lock(site: Site, state: State) -> ImageLock | None:
+    """The lock that the stack's image was built from, as that image itself says.
 
     Without it a fresh laptop would resolve newer versions and replace a server that is well.
     """
-    if definition.name in read_lock(site).images or state.container is None:
+    if state.container is None:
         return None
-    wanted = {label.KIND: "environment", label.LOCK: state.container.labels.get(label.LOCK, "")}
-    for image in site.engine.images(wanted):
+    digest = state.container.labels.get(label.LOCK, "")
+    for image in site.engine.images({label.KIND: "environment", label.LOCK: digest}):
         with site.engine.scratch(image.id) as container:
             files = site.engine.get(container, render.LOCK_IN_IMAGE)
         for content in files.values():
             lock = load_lock(content.decode(), source=f"the lock on {site.machine.name}")
-            found = lock.images.get(definition.name)
-            if found and not is_stale(found, definition):
-                write_lock(site, found)
+            for found in lock.images.values():
                 return found
     return None
 
 
 def resolve_lock(
-    site: Site, definition: ImageDefinition, *, stage: Stage, keep: ImageLock | None = None
-) -> ImageLock:
+    site: Site, definition: ImageDefinition, *, stage: Stage, keep: ImageLock | None = None,
+    prefer: ImageLock | None = None, record: bool = True,
+) -> ImageLock:  # fmt: skip
     """Resolve a definition on a box and record it.
 
     Args:
@@ -124,6 +149,8 @@ def resolve_lock(
         definition: what to resolve.
         stage: told what happens.
         keep: a lock whose Python packages and epoch stay as they are.
+        prefer: a lock whose Python versions are taken where they still fit.
+        record: write it into the lock file.
 
     Raises:
         ResolveError: something cannot be resolved.
@@ -155,8 +182,9 @@ def resolve_lock(
         image = replace(keep, platforms={**keep.platforms, architecture: part})
     else:
         stage.detail("asking the Python index for versions")
-        image = _resolve_python(site, definition, network, part, epoch=epoch)
-    write_lock(site, image)
+        image = _resolve_python(site, definition, network, part, epoch=epoch, prefer=prefer)
+    if record:
+        write_lock(site, image)
     return image
 
 
@@ -165,15 +193,23 @@ def _python_version(lock: ImageLock) -> str:
 
 
 def _resolve_python(
-    site: Site, definition: ImageDefinition, network: Network, part: PlatformLock, *, epoch: int
-) -> ImageLock:
-    python = resolve_python(
-        definition.python,
+    site: Site, definition: ImageDefinition, network: Network, part: PlatformLock, *, epoch: int,
+    prefer: ImageLock | None,
+) -> ImageLock:  # fmt: skip
+    resolve = partial(
+        resolve_python,
         python_version=part.python_version,
         environ=site.around.environ,
         ca_bundle=network.ca_bundle,
         cwd=site.project.root,
     )
+    kernels = {
+        kernel.name: KernelLock(
+            display_name=kernel.display_name,
+            python=resolve((*kernel.python, "ipykernel"), prefer=_kernel_of(prefer, kernel.name)),
+        )
+        for kernel in definition.kernels
+    }
     uv = resolve_uv(
         None,
         python_version=part.python_version,
@@ -186,9 +222,15 @@ def _resolve_python(
         definition=definition.digest,
         epoch=epoch,
         uv=uv,
-        python=python,
+        python=resolve(definition.python, prefer=prefer.python if prefer else ()),
         platforms={part.architecture: part},
+        kernels=kernels,
     )
+
+
+def _kernel_of(lock: ImageLock | None, name: str) -> tuple[PythonPackage, ...]:
+    kernel = lock.kernels.get(name) if lock else None
+    return kernel.python if kernel else ()
 
 
 def _check_python(definition: ImageDefinition, found: str) -> None:

@@ -38,7 +38,9 @@ def box_names(site: Site) -> pki.Names:
     """What the box's certificate is for."""
     facts = site.facts
     machine_says = [facts.host, facts.fqdn or ""]
-    if isinstance(site.machine, SshMachine):
+    if site.box.expose != "tunnel" and isinstance(site.machine, SshMachine):
+        # what a laptop's ssh calls the host; through a tunnel nobody comes by that name, and two
+        # laptops that call it differently must not take turns in making certificates
         machine_says.append(site.machine.host_name)
     if site.box.expose == "public":
         machine_says += facts.addresses
@@ -67,6 +69,21 @@ def own_certificate(site: Site) -> tuple[bytes, Secret] | None:
         ) from None
     pki.check_pair(certificate_pem=certificate, key_pem=key, now=site.around.now())
     return _blocks(certificate), Secret(key)
+
+
+def own_fingerprint(site: Site, state: State) -> str | None:
+    """The fingerprint of the certificate that is the user's own; None with the box's CA.
+
+    A laptop that adopted the box has no such file; what was sealed last stays.
+    """
+    own = own_certificate(site)
+    if own is not None:
+        return pki.fingerprint(own[0])
+    labels = state.container.labels if state.container else {}
+    if not site.adopted or label.OWN_CERTIFICATE not in labels:
+        return None
+    public = stacks.public_certificates(site.engine, state)
+    return pki.fingerprint(public.leaf_pem) if public else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,7 +306,7 @@ def renew_if_due(site: Site, state: State, console: Console) -> State:
         public = stacks.public_certificates(site.engine, state)
         if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
             return state
-        if site.box.tls is not None:
+        if own_fingerprint(site, state):
             console.note(
                 f"tls.cert of {site.box.name} expires {pki.expires(public.leaf_pem):%Y-%m-%d}."
             )

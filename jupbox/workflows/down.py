@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from jupbox.console import Console
-from jupbox.host import stack as stacks
-from jupbox.site import Surroundings, connect, load_project
-from jupbox.workflows.found import Found, container_of, place
+from jupbox.site import Surroundings, load_project
+from jupbox.workflows.found import container_of, look, place
 
 
 def down(box_name: str | None, *, around: Surroundings, console: Console) -> None:
     """Stop the server and keep everything."""
     project = load_project(around)
-    site = connect(project, project.box(box_name), around)
-    found = Found(site=site, state=stacks.observe(site.engine, site.stack))
+    found = look(project, project.box(box_name), around)
     container = container_of(found, running=False)
     if not container.running:
         console.line(f"Nothing to do: the server on {place(found.site.box)} is stopped already.")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from jupbox import labels as label
 from jupbox.console import Console
-from jupbox.errors import (
-    NotRunningError,
-    ServerError,
-)
+from jupbox.errors import ConfigError, NotRunningError, ServerError, UnknownNameError
 from jupbox.host import stack as stacks
 from jupbox.host.engine import Container, Engine
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import State
-from jupbox.project import Box
-from jupbox.release import sealing
+from jupbox.project import LOCAL, Box, Project, box_name, read_box, read_definition
+from jupbox.release import deploying, sealing
 from jupbox.site import Site, Surroundings, connect, load_project
+from jupbox.tables import size_text
 
 _PYTHON: Final = "/opt/env/bin/python"
 
@@ -30,13 +29,79 @@ class Found:
     state: State
 
 
-def find(box_name: str | None, *, around: Surroundings, console: Console) -> Found:
+def find(name: str | None, *, around: Surroundings, console: Console) -> Found:
     """Connect to a box and look; a certificate that is due is renewed on the way."""
     project = load_project(around)
-    box = project.box(box_name)
+    found = look(project, project.box(name), around)
+    return replace(found, state=sealing.renew_if_due(found.site, found.state, console))
+
+
+def look(project: Project, box: Box, around: Surroundings) -> Found:
+    """Connect to a box and look what is there; where no file names the box, it is adopted."""
     site = connect(project, box, around)
-    state = stacks.observe(site.engine, site.stack)
-    return Found(site=site, state=sealing.renew_if_due(site, state, console))
+    found = Found(site=site, state=stacks.observe(site.engine, site.stack))
+    return found if site.named else _adopted(_renamed(found))
+
+
+def _renamed(found: Found) -> Found:
+    """The owner's only stack on that host, where no other is called as the command line says.
+
+    Raises:
+        UnknownNameError: there are several.
+    """
+    site = found.site
+    if found.state.container or site.box.host == LOCAL or site.box.name != box_name(site.box.host):
+        return found
+    mine = {label.KIND: "server", label.OWNER: site.facts.owner}
+    names = {c.labels[label.BOX] for c in site.engine.containers(mine) if label.BOX in c.labels}
+    if len(names) > 1:
+        raise UnknownNameError(
+            f"{site.machine.name} runs several boxes of yours, and none is called {site.box.name}.",
+            remedy=f"Name one: {', '.join(f'{site.box.host}/{name}' for name in sorted(names))}.",
+        )
+    if not names:
+        return found
+    site = replace(site, box=replace(site.box, name=names.pop()))
+    return Found(site=site, state=stacks.observe(site.engine, site.stack))
+
+
+def _adopted(found: Found) -> Found:
+    """The box and its image as what runs there says: a laptop without files changes nothing.
+
+    Raises:
+        ConfigError: a newer jupbox deployed it, with settings that this one does not know.
+    """
+    site, container = found.site, found.state.container
+    definition = container.labels.get(label.DEFINITION) if container else None
+    try:
+        box = running_box(found)
+        if box is None or definition is None:
+            return found
+        image = read_definition(definition)
+    except (ValueError, KeyError, TypeError):
+        raise ConfigError(
+            f"What runs on {site.machine.name} has settings that this jupbox does not know.",
+            remedy="Update jupbox on this machine.",
+        ) from None
+    project = replace(site.project, images={**site.project.images, image.name: image})
+    return replace(found, site=replace(site, project=project, box=box, adopted=True))
+
+
+def running_box(found: Found) -> Box | None:
+    """The box's keys as the running container has them; None when it does not say.
+
+    Raises:
+        ValueError: not in words that this jupbox knows.
+    """
+    site, container = found.site, found.state.container
+    settings = container.labels.get(label.SETTINGS) if container else None
+    if container is None or settings is None:
+        return None
+    box = read_box(settings, name=site.box.name, host=site.box.host)
+    # labels are those of the deployment; the limits may have been changed since
+    limits = deploying.limits_of(site, container)
+    memory = None if limits.memory is None else size_text(limits.memory)
+    return replace(box, memory=memory, cpus=limits.cpus)
 
 
 def container_of(found: Found, *, running: bool) -> Container:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from jupbox import pki, plan, render
@@ -11,40 +12,48 @@ from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.host.engine import Image, uninterrupted
 from jupbox.lock import ImageLock
-from jupbox.plan import Action
+from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project
-from jupbox.release import building, deploying, locking, sealing
+from jupbox.release import attaching, building, deploying, locking, sealing
 from jupbox.render import Stack
 from jupbox.secret import Secret
-from jupbox.site import Site, Surroundings, connect, load_project
-from jupbox.workflows.found import Found, files_of, place, url_of
+from jupbox.site import Surroundings, load_project
+from jupbox.workflows.found import Found, files_of, look, place, url_of
+from jupbox.workflows.preview import show, write
 from jupbox.workflows.setup import setup_engine
 
-_CONTEXT: Final = "made by jupbox"
+CONTEXT: Final = "made by jupbox"
 
 
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
-    yes: bool,
-) -> None:  # fmt: skip
-    """Make the box run what the project says; nothing where it already does."""
+    yes: bool, dry_run: bool, out: Path | None,
+) -> int:  # fmt: skip
+    """Make the box run what the project says; nothing where it already does.
+
+    Returns:
+        0; of a dry run 2 when there is something to do.
+    """
     project = load_project(around)
     box = project.box(box_name)
-    definition = project.image(box.image)
+    if dry_run:
+        return _preview(_approach(project, box, around, console), console, upgrade=upgrade, out=out)
     if setup:
         setup_engine(box, console=console, yes=yes)
     console.standing = (
         f"What runs on {place(box)} was not touched; the same command goes on from here."
     )
-    site = _approach(project, box, around, console)
+    found = _approach(project, box, around, console)
+    site = found.site
     with site.machine.exclusive(site.stack):
+        # anew under the lock: who held it may have changed everything
         state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
         _refuse_early(found)
-        lock = _locked(found, definition, console)
-        target = _target(found, definition, lock, console, upgrade=upgrade)
+        target = _target(found, console, upgrade=upgrade)
+        target = _lock(found, target, console, upgrade=upgrade)
         _prepare_host(found, target)
-        target = _build(found, definition, target, console)
+        target = _build(found, target, console)
         prepared, sealed = _seal(found, target, console)
         try:
             _run(found, target, sealed, console)
@@ -54,6 +63,7 @@ def up(
             _show_password(prepared, console)
             raise
         _report_up(found, target, console, authority=authority, prepared=prepared)
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,27 +71,60 @@ class Target:
     """What `up` is after, and what it takes.
 
     Attributes:
+        locked: the lock, once there is one.
         fresh: the lock was resolved in this very run.
         environment: the environment image, once it is there.
     """
 
-    lock: ImageLock
+    definition: ImageDefinition
+    locked: ImageLock | None
     fresh: bool
     stack: Stack
     environment: Image | None
-    actions: frozenset[Action]
+    steps: tuple[Step, ...]
+
+    @property
+    def actions(self) -> frozenset[Action]:
+        """What the steps do."""
+        return frozenset(step.action for step in self.steps)
+
+    @property
+    def lock(self) -> ImageLock:
+        """The lock; the plan's first step makes it where there is none."""
+        assert self.locked is not None, "a plan without a lock begins with one"
+        return self.locked
 
 
-def _approach(project: Project, box: Box, around: Surroundings, console: Console) -> Site:
+def _preview(found: Found, console: Console, *, upgrade: bool, out: Path | None) -> int:
+    """Say what `up` would do, by the same function; 2 when that is anything."""
+    site = found.site
+    _refuse_early(found)
+    target = _target(found, console, upgrade=upgrade, look_only=True)
+    lock = target.locked
+    if out is not None:
+        if lock is None:
+            with console.stage(f"Locking {target.definition.name}") as stage:
+                keep = locking.usable_lock(site, target.definition)
+                lock = locking.resolve_lock(
+                    site, target.definition, stage=stage, keep=keep, record=False
+                )
+        write(found, target.stack, lock, target.definition, out)
+        console.plain(f"Written to {out}: both images' build contexts and the compose file.")
+    show(found, console, target.steps, lock=lock)
+    return 2 if target.steps else 0
+
+
+def _approach(project: Project, box: Box, around: Surroundings, console: Console) -> Found:
     # not live: ssh may ask for a passphrase or a second factor on this terminal
     with console.stage(f"Connecting to {place(box)}", live=False):
-        site = connect(project, box, around)
+        found = look(project, box, around)
+        site = found.site
         site.engine.check_clients()
         if not site.machine.is_local:
             site.engine.ensure_context(
-                f"jupbox-{box.name}", host=f"ssh://{box.host}", description=_CONTEXT
+                f"jupbox-{site.box.name}", host=f"ssh://{box.host}", description=CONTEXT
             )
-    return site
+    return found
 
 
 def _refuse_early(found: Found) -> None:
@@ -90,66 +133,77 @@ def _refuse_early(found: Found) -> None:
     sealing.own_certificate(site)
     if container is None or not container.running:
         stack = deploying.stack_of(site, found.state)
-        deploying.check_port(site, found.state, stack.port)
+        deploying.check_ports(site, found.state, stack)
         deploying.check_files(site, stack)
 
 
-def _locked(found: Found, definition: ImageDefinition, console: Console) -> tuple[ImageLock, bool]:
-    """The lock, and whether it was resolved just now."""
-    lock = locking.usable_lock(found.site, definition)
-    if lock is None:
-        lock = locking.adopted_lock(found.site, found.state, definition)
-    if lock is not None and found.site.facts.architecture in lock.platforms:
-        return lock, False
-    with console.stage(f"Locking {definition.name}") as stage:
-        return locking.resolve_lock(found.site, definition, stage=stage, keep=lock), True
-
-
 def _target(
-    found: Found, definition: ImageDefinition, locked: tuple[ImageLock, bool], console: Console, *,
-    upgrade: bool,
+    found: Found, console: Console, *, upgrade: bool, lock: ImageLock | None = None,
+    look_only: bool = False,
 ) -> Target:  # fmt: skip
-    site, (lock, fresh) = found.site, locked
-    stack = deploying.stack_of(site, found.state)
-    own = sealing.own_certificate(site)
-    wanted = plan.Wanted(
-        environment=lock.digest(),
-        configuration=stack.digest(),
-        names=None if own else sealing.box_names(site),
-        own_certificate=pki.fingerprint(own[0]) if own else None,
-        recipe=render.recipe() if upgrade else None,
-    )
+    """What is wanted, what is there, and the steps between them.
+
+    Args:
+        lock: one that was resolved just now; None takes what is recorded.
+        look_only: build nothing, even to look into a volume.
+    """
+    site, state = found.site, found.state
+    definition = site.project.image(site.box.image)
+    fresh, no_lock = lock is not None, ""
+    if lock is None:
+        lock, no_lock = locking.recorded_lock(site, state, definition, record=not look_only)
+    account = deploying.account_of(site, state)
+    stack = deploying.stack_of(site, state, attaching.attachments(site, account))
     target = Target(
-        lock=lock,
+        definition=definition,
+        locked=lock,
         fresh=fresh,
         stack=stack,
-        environment=building.environment_image(site, lock, newest_recipe=upgrade),
-        actions=frozenset({Action.BUILD}),
+        environment=building.environment_image(site, lock, newest_recipe=upgrade) if lock else None,
+        steps=(plan.Step(action=Action.BUILD, why="nothing is left to look into the seal with"),),
     )
-    if found.state.newest is None and found.state.seal_volume and target.environment is None:
+    lost = state.newest is None and state.seal_volume and target.environment is None
+    if lost and lock and not look_only:
         # all images were pruned: one is needed to look into the seal volume with
-        target = _build(found, definition, target, console)
-        wanted = replace(wanted, environment=target.lock.digest())
-    seen = deploying.observed(site, found.state, environment=target.environment)
-    steps = plan.steps(wanted, seen, now=site.around.now())
-    return replace(target, actions=frozenset(step.action for step in steps))
+        target = _build(found, target, console)
+    wanted = plan.Wanted(
+        environment=target.lock.digest() if target.locked else None,
+        no_lock=no_lock,
+        configuration=stack.digest(),
+        names=None if sealing.own_fingerprint(site, state) else sealing.box_names(site),
+        own_certificate=sealing.own_fingerprint(site, state),
+        recipe=render.recipe() if upgrade else None,
+        template=render.template_digest() if upgrade else None,
+        limits=plan.Limits(memory=stack.memory, cpus=stack.cpus),
+    )
+    seen = deploying.observed(site, state, environment=target.environment)
+    return replace(target, steps=plan.steps(wanted, seen, now=site.around.now()))
+
+
+def _lock(found: Found, target: Target, console: Console, *, upgrade: bool) -> Target:
+    if Action.LOCK not in target.actions:
+        return target
+    with console.stage(f"Locking {target.definition.name}") as stage:
+        keep = locking.usable_lock(found.site, target.definition)
+        lock = locking.resolve_lock(found.site, target.definition, stage=stage, keep=keep)
+    return _target(found, console, upgrade=upgrade, lock=lock)
 
 
 def _prepare_host(found: Found, target: Target) -> None:
     if target.actions & {Action.DEPLOY, Action.START}:
-        deploying.check_port(found.site, found.state, target.stack.port)
+        deploying.check_ports(found.site, found.state, target.stack)
         deploying.ensure_files(found.site, target.stack)
 
 
-def _build(found: Found, definition: ImageDefinition, target: Target, console: Console) -> Target:
+def _build(found: Found, target: Target, console: Console) -> Target:
     if Action.BUILD not in target.actions:
         return target
     with console.stage("Building the environment image") as stage:
         lock, image = building.build(
-            found.site, definition, target.lock, fresh=target.fresh, stage=stage,
+            found.site, target.definition, target.lock, fresh=target.fresh, stage=stage,
             note=console.note,
         )  # fmt: skip
-    return replace(target, lock=lock, environment=image)
+    return replace(target, locked=lock, environment=image)
 
 
 def _seal(
@@ -188,12 +242,17 @@ def _show_password(prepared: sealing.Prepared | None, console: Console) -> None:
 
 def _run(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
     site, container = found.site, found.state.container
+    if container and Action.UPDATE in target.actions:
+        with console.stage("Changing the limits"):
+            deploying.update_limits(site, container, target.stack)
     if not target.actions & {Action.DEPLOY, Action.START}:
         return
     # seconds, and half of it is worse than a Ctrl-C that waits for its end
     with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
         if Action.DEPLOY in target.actions and sealed:
-            deploying.deploy(site, target.stack, sealed=sealed.image, generation=sealed.generation)
+            deploying.deploy(
+                site, found.state, target.stack, sealed=sealed, definition=target.definition
+            )
         elif container:
             site.engine.start(container.id)
         console.standing = (
@@ -211,7 +270,7 @@ def _wait(found: Found, target: Target, console: Console) -> bytes:
     assert public is not None, "it has just been sealed"
     title = "Waiting for its answer over HTTPS" if target.actions else "Checking its answer"
     with console.stage(title):
-        deploying.wait(site, target.stack.port, public.authority_pem)
+        deploying.wait(site, target.stack.port, public)
     if target.actions:
         stacks.prune(site.engine, state, keep=sealing.KEEP_RELEASES)
     return public.authority_pem

@@ -43,6 +43,9 @@ def container(name: str, labels: Mapping[str, str] | None = None, **changes: Any
         "labels": labels or {},
         "volumes": {},
         "published": None,
+        "ports": {},
+        "memory": None,
+        "cpus": None,
     }
     return Container(**(given | changes))
 
@@ -75,7 +78,15 @@ class FakeEngine:
     in_images: dict[str, Files] = field(default_factory=dict)
     in_volumes: dict[str, Files] = field(default_factory=dict)
     tars: list[bytes] = field(default_factory=list)
+    all_runtimes: frozenset[str] = frozenset({"runc"})
+    updates: list[tuple[str, int | None, float | None]] = field(default_factory=list)
     _scratches: dict[str, _Scratch] = field(default_factory=dict)
+
+    def runtimes(self) -> frozenset[str]:
+        return self.all_runtimes
+
+    def update(self, container: str, *, memory: int | None, cpus: float | None) -> None:
+        self.updates.append((container, memory, cpus))
 
     def containers(self, labels: Mapping[str, str]) -> list[Container]:
         return [c for c in self.all_containers if labels.items() <= c.labels.items()]

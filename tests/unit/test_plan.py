@@ -10,11 +10,20 @@ from itertools import product
 import pytest
 
 from jupbox import pki
-from jupbox.plan import Action, Certificates, Observed, Running, Sealed, Wanted, steps
+from jupbox.plan import (
+    Action,
+    Certificates,
+    Limits,
+    Observed,
+    Running,
+    Sealed,
+    Wanted,
+    steps,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = pki.Names.of(["workbox", "192.0.2.7"])
-BUILD, CERTIFY, SEAL, DEPLOY, START = Action
+LOCK, BUILD, CERTIFY, SEAL, DEPLOY, UPDATE, START = Action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,3 +330,33 @@ def test_a_server_that_is_right_but_for_its_certificate_is_never_restarted() -> 
         there = given.observed
         if there.container == right and there.sealed == Sealed(environment="lock-1", recipe="r-1"):
             assert not set(why(given)) & {BUILD, DEPLOY, START}
+
+
+# --- limits, templates, a lock that is still to be made -----------------------------------------
+
+
+def test_other_limits_are_changed_with_no_restart() -> None:
+    assert why(wanting(limits=Limits(memory=1 << 30))) == {UPDATE: "they are others"}
+
+
+def test_a_deployment_brings_its_limits_along() -> None:
+    given = wanting(limits=Limits(cpus=2.0), configuration="values-2")
+    assert why(given) == {DEPLOY: "its configuration changed"}
+
+
+def test_a_stopped_server_gets_its_limits_before_it_starts() -> None:
+    given = running(wanting(limits=Limits(cpus=2.0)), running=False)
+    assert list(why(given)) == [UPDATE, START]
+
+
+def test_a_newer_template_alone_restarts_nothing_unless_asked_for() -> None:
+    assert why(running(template="old")) == {}
+    assert why(wanting(running(template="old"), template="new")) == {
+        DEPLOY: "jupbox's own compose template changed"
+    }
+
+
+def test_without_a_lock_one_is_made_first() -> None:
+    given = seeing(wanting(environment=None, no_lock="none"), environment_image=False)
+    assert list(why(given)) == [LOCK, BUILD, SEAL, DEPLOY]
+    assert why(given)[LOCK] == "none"

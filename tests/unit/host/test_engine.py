@@ -310,7 +310,7 @@ def found_container(**changes: Any) -> Thing:
             Thing(type="volume", destination="/tmp", name="v"),
             Thing(type="bind", destination="/data", name=None),
         ],
-        "host_config": Thing(port_bindings=None),
+        "host_config": Thing(port_bindings=None, memory=0, nano_cpus=0),
     }
     return Thing(**(given | changes))
 
@@ -348,9 +348,18 @@ def test_a_container_that_was_never_started_has_no_start() -> None:
     ],
 )
 def test_published_ports(bindings: Any, expected: list[tuple[str, int]]) -> None:
-    found = found_container(host_config=Thing(port_bindings=bindings))
+    found = found_container(host_config=Thing(port_bindings=bindings, memory=0, nano_cpus=0))
     assert room._published(found) == expected
-    assert room._container(found).published == (expected[0] if expected else None)
+    servers = [pair for pair in expected if "8888/tcp" in (bindings or {})]
+    assert room._container(found).published == (servers[0] if servers else None)
+
+
+def test_limits_and_dashboards_ports_of_a_container() -> None:
+    bindings = {"8888/tcp": [binding("", "9000")], "8501/tcp": [binding("127.0.0.1", "8501")]}
+    host = Thing(port_bindings=bindings, memory=2**30, nano_cpus=1_500_000_000)
+    found = room._container(found_container(host_config=host))
+    assert (found.published, dict(found.ports)) == (("0.0.0.0", 9000), {8501: 8501})
+    assert (found.memory, found.cpus, found.held_ports) == (2**30, 1.5, {9000, 8501})
 
 
 def listing(*containers: Thing) -> Engine:
@@ -363,7 +372,9 @@ def with_port(name: str, port: str, project: str = "") -> Thing:
     labels = {"com.docker.compose.project": project}
     ports = {"80/tcp": [binding("", "1")], "81/tcp": [binding("", port)]}
     return found_container(
-        name=name, config=Thing(labels=labels), host_config=Thing(port_bindings=ports)
+        name=name,
+        config=Thing(labels=labels),
+        host_config=Thing(port_bindings=ports, memory=None, nano_cpus=None),
     )
 
 

@@ -31,6 +31,7 @@ def answer(**sections: str) -> str:
         "system": "Linux",
         "os": 'PRETTY_NAME="Debian GNU/Linux 13 (trixie)"\nID=debian\nVERSION_CODENAME=trixie',
         "memory": "16384000",
+        "cpus": "8",
         "docker": "/usr/sbin/dockerd",
         "socket": "/var/run/docker.sock",
         "usable": "yes",
@@ -66,6 +67,7 @@ def test_a_debian_server() -> None:
         os_id="debian",
         os_codename="trixie",
         memory=16_384_000 * 1024,
+        cpus=8,
         has_engine=True,
         socket="/var/run/docker.sock",
         socket_usable=True,
@@ -108,6 +110,7 @@ def test_a_mac() -> None:
             home="/Users/alice",
             os="",
             memory="",
+            cpus="",
             docker="",
             socket="/var/run/docker.sock",
             addresses="",
@@ -249,4 +252,5 @@ def test_the_script_runs_here_and_its_answer_is_understood() -> None:
     assert found.user
     assert found.system == "Linux"
     assert found.memory > 0
+    assert found.cpus > 0
     assert found.groups

@@ -13,8 +13,9 @@ from jupbox import labels as label
 from jupbox.errors import FilesError, PortTakenError, ServerError
 from jupbox.host import stack as stacks
 from jupbox.host.machine import LocalMachine
+from jupbox.plan import Certificates
 from jupbox.project import Box
-from jupbox.release import deploying
+from jupbox.release import deploying, sealing
 from jupbox.render import Account
 from tests.unit.fakes import FakeMachine, container, sealed_image
 from tests.unit.release.bench import (
@@ -22,7 +23,6 @@ from tests.unit.release.bench import (
     MINE,
     STACK,
     Bench,
-    Own,
     bench,
     own_pair,
     sealed_bench,
@@ -155,22 +155,26 @@ def test_auto_stays_what_it_was_even_while_it_listens() -> None:
     assert port(made) == 8895
 
 
+def check_port(made: Bench) -> None:
+    deploying.check_ports(made.site, made.state, deploying.stack_of(made.site, made.state))
+
+
 def test_our_own_running_port_is_not_taken() -> None:
     made = bench(facts=replace(FACTS, listening=frozenset({8888})))
     made.engine.all_containers.append(container("mine", MINE, published=("127.0.0.1", 8888)))
-    deploying.check_port(made.site, made.state, 8888)
+    check_port(made)
 
 
 def test_a_free_port_is_fine() -> None:
     made = bench()
-    deploying.check_port(made.site, made.state, 8888)
+    check_port(made)
 
 
 def test_a_port_of_another_container_is_taken_and_it_is_named() -> None:
     made = bench()
     made.engine.all_containers.append(container("theirs", published=("0.0.0.0", 8888)))
     with pytest.raises(PortTakenError, match="8888 on workbox is taken by container theirs"):
-        deploying.check_port(made.site, made.state, 8888)
+        check_port(made)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +190,7 @@ def test_a_port_of_a_process_is_taken_and_it_is_named_if_we_may_see_it(said: str
     facts = replace(FACTS, listening=frozenset({8888}))
     made = bench(facts=facts, machine=FakeMachine(answer=lambda argv: (0, said)))
     with pytest.raises(PortTakenError, match=by):
-        deploying.check_port(made.site, made.state, 8888)
+        check_port(made)
 
 
 # --- files --------------------------------------------------------------------------------------
@@ -229,13 +233,14 @@ def test_a_volume_needs_no_folder() -> None:
     ],
 )
 def test_the_server_is_asked_by_a_name_that_its_certificate_knows(
-    own: Own, names: tuple[str, ...], addresses: tuple[str, ...], expected: str
+    names: tuple[str, ...], addresses: tuple[str, ...], expected: str
 ) -> None:
-    assert deploying._server_name(own.write(*own_pair(*names, addresses=addresses))) == expected
+    assert deploying._server_name(own_pair(*names, addresses=addresses)[0]) == expected
 
 
 def test_our_own_certificates_know_localhost() -> None:
-    assert deploying._server_name(bench().site) == "localhost"
+    prepared = sealing.prepare(bench().site, bench().state, image="any", certify=True)
+    assert deploying._server_name(prepared.credentials.leaf_pem) == "localhost"
 
 
 # --- what is there ------------------------------------------------------------------------------
@@ -367,6 +372,9 @@ def test_without_a_home_every_folder_is_foreign(
 # --- waiting ------------------------------------------------------------------------------------
 
 
+PUBLIC = Certificates(leaf_pem=own_pair("localhost")[0], authority_pem=b"")
+
+
 def wait(
     monkeypatch: pytest.MonkeyPatch, restarts: tuple[int, ...], *, state: str = "running"
 ) -> None:
@@ -380,7 +388,7 @@ def wait(
             alive()
 
     monkeypatch.setattr(deploying, "wait_https", wait_https)
-    deploying.wait(made.site, 8888, b"")
+    deploying.wait(made.site, 8888, PUBLIC)
 
 
 @pytest.mark.parametrize("restarts", [(0, 0, 0), (7, 7, 7), (7, 8, 8)])

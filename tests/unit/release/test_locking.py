@@ -86,7 +86,7 @@ def test_a_laptop_without_a_lock_takes_the_running_stacks(tmp_path: Path) -> Non
     made.engine.all_containers.append(container("c", {**MINE, label.LOCK: lock.digest()}))
     text = dump_lock(Lock().with_image(lock)).encode()
     made.engine.in_images[env.id] = {"/opt/env/image.lock/image.lock": text}
-    found = locking.adopted_lock(made.site, made.state, minimal)
+    found, _ = locking.recorded_lock(made.site, made.state, minimal, record=True)
     assert found is not None
     assert found.digest() == lock.digest()
     assert locking.read_lock(made.site).images["minimal"].digest() == lock.digest()
