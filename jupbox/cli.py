@@ -7,9 +7,11 @@ import sys
 import traceback
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 from jupbox.console import Console, show_what_can_be_shown
 from jupbox.errors import JupboxError
@@ -126,6 +128,21 @@ def up(
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Move to this jupbox's own server files too.")
     ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say what would be done and why; exit code 2 if that is anything.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --dry-run: write the Dockerfiles with contexts and the compose file.",
+            metavar="DIR",
+            show_default=False,
+        ),
+    ] = None,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -134,8 +151,10 @@ def up(
 
     [b]jupbox up workbox[/b]
     """
-    _run("up", box_name=box, setup=setup, upgrade=upgrade, yes=yes, verbose=verbose,
-         debug=debug)  # fmt: skip
+    if out is not None and not dry_run:
+        raise typer.BadParameter("--out goes with --dry-run.")
+    _run("up", box_name=box, setup=setup, upgrade=upgrade, dry_run=dry_run, out=out, yes=yes,
+         verbose=verbose, debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -186,6 +205,48 @@ def logs(
     _run("logs", box_name=box, follow=follow, since=since, tail=tail, debug=debug)
 
 
+class _Exec(TyperCommand):
+    """What follows `--` at once stands for no box: click would swallow the word that says so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = next((n for n, arg in enumerate(args) if arg[:1] != "-" or arg == "--"), None)
+        if options is not None and args[options] == "--":
+            args.insert(options, "--")
+        return super().parse_args(ctx, args)
+
+
+@app.command(
+    "exec",
+    cls=_Exec,
+    rich_help_panel=_EVERY_DAY,
+    # all options after the box are the command's
+    context_settings={"allow_interspersed_args": False},
+)
+def exec_(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[BOX] [--] [COMMAND]...",
+            help="The box, which may be left out before `--`, and the command; a shell without.",
+            show_default=False,
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run a command where the notebooks are, or a shell.
+
+    Terminal, signals, standard input and exit code are as with ssh.
+
+    [b]jupbox exec workbox[/b], [b]jupbox exec workbox python train.py[/b],
+    [b]jupbox exec -- nproc[/b]
+    """
+    first, *command = words or [None]
+    box = None if first == "--" else first
+    if box is not None and command[:1] == ["--"]:
+        del command[0]
+    _run("execute", box_name=box, command=command, debug=debug)
+
+
 @app.command(rich_help_panel=_EVERY_DAY)
 def down(box: BoxName = None, debug: Debug = False) -> None:
     """Stop the server; everything is kept.
@@ -193,6 +254,60 @@ def down(box: BoxName = None, debug: Debug = False) -> None:
     [b]jupbox down workbox[/b]
     """
     _run("down", box_name=box, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def rm(
+    box: BoxName = None,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="The home volume too, and sidecars' data; asks for its name."),
+    ] = False,
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the server and every trace of it; never the notebooks' folder.
+
+    [b]jupbox rm workbox[/b]
+    """
+    _run("remove", box_name=box, data=data, yes=yes, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def init(
+    box: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[BOX]",
+            help="The new box: an ssh destination, `local` for this machine, or with --host a "
+            "name. Without it the hosts of your ssh configuration are offered.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Its ssh destination, or `local`.")
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="What ships and is to be added to; else `minimal`."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from", metavar="BOX", help="Read back, with its lock, what runs on a box already."
+        ),
+    ] = None,
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
+    """Write a commented jupbox.toml into this folder; asks only what it cannot find out.
+
+    [b]jupbox init workbox[/b]
+    """
+    if source is not None and (box or host or image):
+        raise typer.BadParameter("--from takes box, host and image from what runs there.")
+    _run("init", word=box, host=host, image=image, source=source, yes=yes, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -233,6 +348,52 @@ def setup(box: BoxName = None, yes: Yes = False, debug: Debug = False) -> None:
     [b]jupbox setup workbox[/b]
     """
     _run("setup", box_name=box, yes=yes, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def doctor(
+    box: BoxName = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Look at this machine, the box and its server; say what is wrong and what to do.
+
+    Nothing is changed. The exit code is 0 with nothing worse than notes, 1 with warnings, 2 with
+    errors.
+
+    [b]jupbox doctor workbox[/b]
+    """
+    _run("doctor", box_name=box, as_json=as_json, debug=debug)
+
+
+@app.command(rich_help_panel=_EVERY_DAY)
+def add(
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PACKAGE...",
+            help="Python requirements: `polars`, `'pandas>=2'`.",
+            show_default=False,
+        ),
+    ] = None,
+    apt: Annotated[
+        list[str] | None, typer.Option("--apt", metavar="NAME", help="A Debian package, too.")
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option("--kernel", metavar="NAME", help="Into that kernel's environment.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BOX", help="The box; the only one by default.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Add packages to the running server, the definition and the lock.
+
+    [b]jupbox add polars --apt graphviz[/b]
+    """
+    if not packages and not apt:
+        raise typer.BadParameter("Name a package, or --apt NAME.")
+    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)

@@ -79,6 +79,16 @@ def of_variables(environ: Mapping[str, str]) -> Index | None:
     return Index(url=_NAMED.sub("", text), name=named[1] if named else "", default=True)
 
 
+def more_of_variables(environ: Mapping[str, str]) -> tuple[Index, ...]:
+    """The further indexes that the environment names."""
+    texts = f"{environ.get('UV_INDEX', '')} {environ.get('UV_EXTRA_INDEX_URL', '')}".split()
+    return tuple(
+        Index(url=_NAMED.sub("", text), name=named[1] if (named := _NAMED.match(text)) else "")
+        for text in texts
+        if _is_address(_NAMED.sub("", text))
+    )
+
+
 def as_variables(found: Sequence[Index], environ: Mapping[str, str]) -> dict[str, str]:
     """The variables that tell uv of indexes; what the environment names comes before them."""
     default = next((index.text for index in found if index.default), "")

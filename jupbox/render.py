@@ -158,8 +158,8 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
     return {
         "Dockerfile": dockerfile.encode(),
         "build/apt/apt.txt": apt.encode(),
-        "build/tools/uv.txt": _requirement(lock.uv).encode(),
-        "build/python/requirements.txt": "".join(map(_requirement, lock.python)).encode(),
+        "build/tools/uv.txt": requirement_line(lock.uv).encode(),
+        "build/python/requirements.txt": "".join(map(requirement_line, lock.python)).encode(),
         "build/image.lock": dump_lock(Lock().with_image(lock)).encode(),
         **_scripts("apt", "network.sh", "apt.sh"),
         **_scripts("tools", "network.sh", "apt.sh", "tools.sh"),
@@ -183,13 +183,14 @@ def _kernel_context(name: str, kernel: KernelLock) -> dict[str, bytes]:
     }
     step = f"kernels/{name}"
     return {
-        f"build/{step}/requirements.txt": "".join(map(_requirement, kernel.python)).encode(),
+        f"build/{step}/requirements.txt": "".join(map(requirement_line, kernel.python)).encode(),
         f"build/{step}/kernel.json": json.dumps(spec, indent=1).encode() + b"\n",
         **_scripts(step, "network.sh", "python.sh", "kernel.sh"),
     }
 
 
-def _requirement(package: PythonPackage) -> str:
+def requirement_line(package: PythonPackage) -> str:
+    """A locked package as pip and uv read it from a requirements file."""
     marker = f" ; {package.marker}" if package.marker else ""
     hashes = "".join(f" \\\n    --hash={one}" for one in package.hashes)
     return f"{package.name}=={package.version}{marker}{hashes}\n"

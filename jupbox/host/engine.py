@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from jupbox.errors import (
     BuildError,
@@ -114,6 +114,9 @@ _OTHERS: Final = (
     "DOCKER_CONTEXT", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH",
     "DOCKER_DEFAULT_PLATFORM", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG",
 )  # fmt: skip
+
+# Docker waits for what follows the first of them, and its own, Ctrl-P, is a shell's last command.
+_DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^,ctrl-@"
 
 
 class Engine:
@@ -512,11 +515,39 @@ class Engine:
             self._remove_container(name)
 
     def execute(
-        self, container: str, command: Sequence[str], *, user: str = "", input: bytes = b""
-    ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command in a running container."""
+        self, container: str, command: Sequence[str], *, user: str = "", input: bytes = b"",
+        timeout: float = 60,
+    ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+        """Run a command in a running container, to its end within `timeout` seconds."""
         who = ["--user", user] if user else []
-        return self._docker("exec", "-i", *who, container, *command, input=input, timeout=60)
+        return self._docker("exec", "-i", *who, container, *command, input=input, timeout=timeout)
+
+    def attach(
+        self, container: str, command: Sequence[str], *, user: str, terminal: bool
+    ) -> subprocess.Popen[bytes]:
+        """Run a command in a container on this process's own input and output.
+
+        Args:
+            container: its id.
+            command: program and arguments.
+            user: as `docker exec --user` takes it.
+            terminal: give it one. Docker's client then is in the foreground, sets raw mode and
+                hands keys and window sizes on; else the caller gets the signals alone.
+        """
+        options = ["--interactive", "--user", user]
+        if terminal:
+            options += ["--tty", "--env", "TERM", "--detach-keys", _DETACH_KEYS]
+        # a group that is not in the foreground must not read from the terminal
+        typed = not terminal and os.isatty(0)
+        client = subprocess.Popen(
+            [*self._command, "exec", *options, container, *command],
+            stdin=subprocess.PIPE if typed else None,
+            process_group=None if terminal else 0,
+            env={**os.environ, "DOCKER_CLI_HINTS": "false"},
+        )
+        if client.stdin:
+            threading.Thread(target=_hand_on, args=(client.stdin,), daemon=True).start()
+        return client
 
     def logs(
         self, container: str, *, tail: str = "all", since: str | None = None, follow: bool = False
@@ -558,6 +589,41 @@ class Engine:
         with self._guard("asking about the engine"):
             return frozenset(self.client.system.info().runtimes or {})
 
+    # -- removal
+
+    def tagged(self, repository: str) -> list[Image]:
+        """All images of a repository, whatever their labels."""
+        with self._guard("listing images"):
+            found = self.client.image.list(repository)
+            return _present({image.id: image for image in found}.values(), _image)
+
+    def networks(self, labels: Mapping[str, str]) -> list[str]:
+        """Names of the networks that carry the labels."""
+        filters = [word for key, value in labels.items() for word in ("-f", f"label={key}={value}")]
+        listed = self._must("listing networks", "network", "ls", *filters, "--format", "{{.Name}}")
+        return listed.decode().split()
+
+    def remove(self, kind: str, name: str) -> str:
+        """Remove something; why it stayed, empty when it is gone.
+
+        Args:
+            kind: `container`, `network`, `image` or `volume`.
+            name: of an image a tag or its ID.
+
+        Raises:
+            HostError: the connection was lost.
+            EngineError: the engine does not answer any more.
+        """
+        force = ["--force"] if kind == "container" else []
+        with uninterrupted():
+            done = self._docker(kind, "rm", *force, name)
+        if done.returncode == 0 or self._docker(kind, "inspect", name).returncode != 0:
+            if lost := self.unreachable():
+                raise lost
+            return ""
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        return lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
+
     # -- volumes
 
     def volumes(self, labels: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
@@ -598,13 +664,8 @@ class Engine:
         It is never made current, and one that is not ours (another description) is left alone.
         """
         plain = [str(self.client.client_config.docker_cmd[0])]
-        # not by --format: there a template cannot reach the description
-        shown = subprocess.run(
-            [*plain, "context", "inspect", name], capture_output=True, check=False
-        )
-        verb = "create"
-        if shown.returncode == 0:
-            (there,) = json.loads(shown.stdout)
+        there, verb = self._context(name), "create"
+        if there:
             ours = there["Metadata"].get("Description") == description
             if not ours or there["Endpoints"]["docker"]["Host"] == host:
                 return
@@ -614,6 +675,26 @@ class Engine:
              "--docker", f"host={host}"],
             capture_output=True, check=False,
         )  # fmt: skip
+
+    def has_context(self, name: str, *, description: str) -> bool:
+        """Whether there is a Docker context of that name and it is ours."""
+        there = self._context(name)
+        return there is not None and there["Metadata"].get("Description") == description
+
+    def remove_context(self, name: str) -> None:
+        """Remove a Docker context, even the current one: the user's command has no host then."""
+        plain = str(self.client.client_config.docker_cmd[0])
+        subprocess.run(
+            [plain, "context", "rm", "--force", name], capture_output=True, check=False
+        )
+
+    def _context(self, name: str) -> dict[str, Any] | None:
+        # not by --format: there a template cannot reach the description
+        shown = subprocess.run(
+            [str(self.client.client_config.docker_cmd[0]), "context", "inspect", name],
+            capture_output=True, check=False,
+        )  # fmt: skip
+        return dict(json.loads(shown.stdout)[0]) if shown.returncode == 0 else None
 
 
 @contextmanager
@@ -630,6 +711,14 @@ def uninterrupted() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
         if held:
             signal.raise_signal(signal.SIGINT)
+
+
+def _hand_on(pipe: IO[bytes]) -> None:
+    """Write what is typed into a pipe, until one of the two ends."""
+    with suppress(OSError), pipe:
+        while typed := os.read(0, 1 << 16):
+            pipe.write(typed)
+            pipe.flush()
 
 
 def _passing_name() -> str:

@@ -7,6 +7,7 @@ environment.
 
 from __future__ import annotations
 
+import netrc
 import os
 import shlex
 import tempfile
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote, urlsplit
 
 from jupbox import apt
 from jupbox import indexes as of_uv
@@ -40,6 +42,7 @@ class Network:
         uv_configuration: a uv.toml.
         netrc: a netrc file; only handed over where a private index is set.
         sources: a sources.list for the base, empty for the base's own.
+        more_indexes: addresses of further Python indexes, with credentials perhaps.
     """
 
     ca_bundle: Path | None
@@ -47,6 +50,7 @@ class Network:
     uv_configuration: Path | None
     netrc: Path | None
     sources: str
+    more_indexes: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Network(ca_bundle={self.ca_bundle})"
@@ -99,7 +103,7 @@ def look(
     if first:
         # pip puts uv itself into the build, and knows the same thing by another name
         indexes["PIP_INDEX_URL"] = of_uv.with_credentials(first, environ)
-    netrc = _first_file(Path(environ.get("NETRC") or home / ".netrc"))
+    netrc_file = _first_file(Path(environ.get("NETRC") or home / ".netrc"))
     sources = _sources(base, hosts)
     bundle = _bundle(environ, configured_bundle)
     if bundle is None and "https://" in sources:
@@ -108,9 +112,58 @@ def look(
         ca_bundle=bundle,
         variables={**variables, **indexes},
         uv_configuration=uv_configuration,
-        netrc=netrc if indexes or uv_configuration else None,
+        netrc=netrc_file if indexes or uv_configuration else None,
         sources=sources,
+        more_indexes=tuple(
+            of_uv.with_credentials(index, environ)
+            for index in (*of_uv.more_of_variables(environ), *configured)
+            if not index.default
+        ),
     )
+
+
+def files_for_pip(network: Network, *, ca_path: str) -> dict[str, str]:
+    """What `%pip` in the running server needs to know, as the server's room `network` takes it.
+
+    Args:
+        network: as the laptop knows it.
+        ca_path: where the container will have the CA bundle.
+
+    Returns:
+        `pip.conf` and `ca.pem` with their texts; nothing for a network that needs neither.
+    """
+    files = {}
+    settings = []
+    if network.ca_bundle:
+        files["ca.pem"] = network.ca_bundle.read_text(errors="replace")
+        settings.append(("cert", ca_path))
+    proxy = network.variables.get("https_proxy") or network.variables.get("all_proxy")
+    if proxy:
+        settings.append(("proxy", proxy))
+    if first := network.variables.get("PIP_INDEX_URL"):
+        settings.append(("index-url", _with_netrc(first, network.netrc)))
+    if network.more_indexes:
+        urls = [_with_netrc(url, network.netrc) for url in network.more_indexes]
+        settings.append(("extra-index-url", "\n    ".join(urls)))
+    if settings:
+        lines = [f"{key} = {value.replace('%', '%%')}\n" for key, value in settings]
+        files["pip.conf"] = "[global]\n" + "".join(lines)
+    return files
+
+
+def _with_netrc(url: str, file: Path | None) -> str:
+    """The address with the credentials that a netrc has for its host."""
+    parts = urlsplit(url)
+    if file is None or "@" in parts.netloc:
+        return url
+    try:
+        found = netrc.netrc(str(file)).authenticators(parts.hostname or "")
+    except (OSError, netrc.NetrcParseError):
+        return url
+    if found is None:
+        return url
+    who = f"{quote(found[0] or '', safe='')}:{quote(found[2] or '', safe='')}"
+    return parts._replace(netloc=f"{who}@{parts.netloc}").geturl()
 
 
 def _indexes(file: Path, *tables: str) -> tuple[of_uv.Index, ...]:

@@ -188,6 +188,26 @@ def resolve_lock(
     return image
 
 
+def resolve_more(site: Site, definition: ImageDefinition, old: ImageLock) -> ImageLock:
+    """The lock of a definition to which packages were added, with as little moved as can be.
+
+    Base and Debian packages stay as they are where the definition's are those of the lock; the
+    lock file is left to the caller.
+
+    Args:
+        site: the box whose engine is asked.
+        definition: the new one.
+        old: the lock of what it was before.
+
+    Raises:
+        ResolveError: the packages do not go together.
+    """
+    part = old.platforms[site.facts.architecture]
+    network = network_of(site, definition)
+    image = _resolve_python(site, definition, network, part, epoch=old.epoch, prefer=old)
+    return replace(image, platforms=old.platforms)
+
+
 def _python_version(lock: ImageLock) -> str:
     return next(iter(lock.platforms.values())).python_version
 

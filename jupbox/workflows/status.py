@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from jupbox import labels as label
 from jupbox import pki
@@ -17,6 +17,8 @@ from jupbox.host import trust as trust_stores
 from jupbox.project import Project
 from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import Found, control, files_of, find, url_of, user_of
+
+_MOST_PACKAGES: Final = 8
 
 
 def status(box_name: str | None, *, around: Surroundings, console: Console, as_json: bool) -> int:
@@ -138,12 +140,37 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         if report["uptime_seconds"]:
             share = server["cpu_usec"] / 1e6 / report["uptime_seconds"]
             rows.append(("CPU", f"{share:.2f} cores on average since the start"))
+        rows += _drift_rows(server.get("side") or {})
     elif report.get("note"):
         rows.append(("Server", report["note"]))
     if certificate := report.get("certificate"):
         known = "trusted here" if certificate["trusted_here"] else "not trusted here yet"
         rows.append(("Certificate", f"until {certificate['expires'][:10]}, {known}"))
     console.facts(rows)
+
+
+def _drift_rows(side: dict[str, Any]) -> list[tuple[str, str]]:
+    """What was installed beside the image, and what that breaks."""
+    rows = []
+    for env in side.get("envs", []):
+        if env["packages"]:
+            names = [_with_version(package) for package in env["packages"]]
+            shown = ", ".join(names[:_MOST_PACKAGES])
+            more = f" and {len(names) - _MOST_PACKAGES} more" if len(names) > _MOST_PACKAGES else ""
+            where = "" if env["env"] == "default" else f" (kernel {env['env']})"
+            rows.append(("Drift", f"{shown}{more} beside the image{where}; `jupbox add` keeps it"))
+        rows += [("Clash", sentence) for sentence in env["clashes"]]
+    for old in side.get("leftover", []):
+        rows.append(
+            ("Left over", f"{old['packages']} packages of an earlier Python: {old['path']}")
+        )
+    return rows
+
+
+def _with_version(package: dict[str, Any]) -> str:
+    hidden = package["image"]
+    instead = f" (image: {hidden})" if hidden and hidden != package["version"] else ""
+    return f"{package['name']} {package['version']}{instead}"
 
 
 def _duration(seconds: int) -> str:

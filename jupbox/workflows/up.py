@@ -14,10 +14,10 @@ from jupbox.host.engine import Image, uninterrupted
 from jupbox.lock import ImageLock
 from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project
-from jupbox.release import attaching, building, deploying, locking, sealing
+from jupbox.release import attaching, building, deploying, inside, locking, sealing
 from jupbox.render import Stack
 from jupbox.secret import Secret
-from jupbox.site import Surroundings, load_project
+from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows.found import Found, files_of, look, place, url_of
 from jupbox.workflows.preview import show, write
 from jupbox.workflows.setup import setup_engine
@@ -271,9 +271,19 @@ def _wait(found: Found, target: Target, console: Console) -> bytes:
     title = "Waiting for its answer over HTTPS" if target.actions else "Checking its answer"
     with console.stage(title):
         deploying.wait(site, target.stack.port, public)
+    if target.actions & {Action.DEPLOY, Action.START}:
+        _hand_over(found.site, target, console)
     if target.actions:
         stacks.prune(site.engine, state, keep=sealing.KEEP_RELEASES)
     return public.authority_pem
+
+
+def _hand_over(site: Site, target: Target, console: Console) -> None:
+    container = stacks.observe(site.engine, site.stack).container
+    assert container is not None, "it has just answered"
+    trouble = inside.hand_over_network(site, container, target.stack.account, target.definition)
+    if trouble:
+        console.note(f"`%pip` will not know this network's index and CA: {trouble}")
 
 
 def _report_up(
