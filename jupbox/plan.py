@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 
@@ -17,6 +18,7 @@ class Action(Enum):
     CERTIFY = "make a certificate"
     SEAL = "seal the image"
     DEPLOY = "deploy the stack"
+    BESIDE = "change what runs beside it"
     UPDATE = "change the limits, with no restart"
     START = "start the stopped stack"
 
@@ -49,6 +51,7 @@ class Wanted:
         own_certificate: fingerprint of the user's own certificate, None without one.
         recipe: digest of what jupbox itself puts into a sealed image; None: any will do.
         template: digest of jupbox's own compose template; None: any will do.
+        beside: services beside the notebook, name to digest.
     """
 
     environment: str | None
@@ -59,6 +62,7 @@ class Wanted:
     no_lock: str = "there is none yet"
     template: str | None = None
     limits: Limits = Limits()
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,12 +100,17 @@ class Running:
 
 @dataclass(frozen=True, kw_only=True)
 class Observed:
-    """What is there."""
+    """What is there.
+
+    Attributes:
+        beside: services that run beside the notebook, name to digest.
+    """
 
     environment_image: bool
     certificates: Certificates | None
     sealed: Sealed | None
     container: Running | None
+    beside: Mapping[str, str] = field(default_factory=dict)
 
 
 def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, ...]:
@@ -120,7 +129,9 @@ def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, .
         found.append(Step(action=Action.SEAL, why=seal or "the certificate is new"))
     if deploy:
         found.append(Step(action=Action.DEPLOY, why=deploy))
-    elif observed.container:
+    if beside := _why_beside(wanted.beside, observed.beside):
+        found.append(Step(action=Action.BESIDE, why=beside))
+    if observed.container and not deploy:
         if wanted.limits != observed.container.limits:
             found.append(Step(action=Action.UPDATE, why="they are others"))
         if not observed.container.running:
@@ -150,6 +161,14 @@ def _why_seal(wanted: Wanted, sealed: Sealed | None) -> str | None:
     if wanted.recipe is not None and sealed.recipe != wanted.recipe:
         return "jupbox's own files changed"
     return None
+
+
+def _why_beside(wanted: Mapping[str, str], there: Mapping[str, str]) -> str | None:
+    missing = sorted(wanted.keys() - there.keys())
+    gone = sorted(there.keys() - wanted.keys())
+    other = sorted(n for n in wanted.keys() & there.keys() if wanted[n] != there[n])
+    parts = [("does not run", missing), ("is not wanted any more", gone), ("changed", other)]
+    return "; ".join(f"{', '.join(names)} {what}" for what, names in parts if names) or None
 
 
 def _why_deploy(wanted: Wanted, container: Running | None) -> str | None:

@@ -22,7 +22,9 @@ LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 
 # the engine changes them in a running container
 _CHANGED_LIVE: Final = ("memory", "cpus")
-_LATER_VALUES: Final = ("fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups")
+_LATER_VALUES: Final = (
+    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
+)  # fmt: skip
 
 _SERVER_SUFFIXES: Final = {".py", ".cnf"}
 
@@ -73,6 +75,7 @@ class Stack:
         env: variables, (name, value).
         ports: further ports of the container, published on the host's loopback under their number.
         groups: further groups of the host, (name, gid).
+        override: hash over what `compose.override.yaml` adds to the notebook; empty for nothing.
     """
 
     name: str
@@ -90,6 +93,7 @@ class Stack:
     env: tuple[tuple[str, str], ...] = ()
     ports: tuple[int, ...] = ()
     groups: tuple[tuple[str, int], ...] = ()
+    override: str = ""
 
     def digest(self) -> str:
         """A hash over what only a new container can change.

@@ -28,6 +28,7 @@ from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
 from jupbox.errors import (
     BuildError,
     ClientError,
+    ConfigError,
     DiskFullError,
     EngineError,
     HostError,
@@ -163,8 +164,9 @@ class Engine:
         return [str(word) for word in self.client.client_config.docker_cmd]
 
     def _docker(
-        self, *arguments: str, input: bytes = b"", timeout: float | None = None
-    ) -> subprocess.CompletedProcess[bytes]:
+        self, *arguments: str, input: bytes = b"", timeout: float | None = None,
+        variables: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
         """What python_on_whales cannot say: standard input for `cp`, a deadline.
 
         A group of its own, so that the terminal's Ctrl-C reaches us alone and we decide what ends.
@@ -177,6 +179,7 @@ class Engine:
                 timeout=timeout,
                 check=False,
                 process_group=0,
+                env={**os.environ, **variables} if variables else None,
             )
         except subprocess.TimeoutExpired:
             raise EngineError(
@@ -622,7 +625,9 @@ class Engine:
                 raise lost
             return ""
         lines = done.stderr.decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
+        return (
+            lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
+        )
 
     # -- volumes
 
@@ -645,16 +650,73 @@ class Engine:
 
     # -- compose
 
-    def compose_up(self, file: Path, *, project: str) -> None:
-        """Make the stack as the file says; returns when its containers are started.
+    def compose_config(
+        self, files: Sequence[Path], *, root: Path, variables: Mapping[str, str]
+    ) -> dict[str, Any]:
+        """Compose files merged and normalised by Compose itself.
+
+        Args:
+            files: the first one first.
+            root: where relative paths and `.env` are.
+            variables: for `${…}` in them, beside those of the environment.
+
+        Raises:
+            ConfigError: Compose cannot read them.
+        """
+        named = [word for file in files for word in ("--file", str(file))]
+        arguments = ["compose", *named, "--project-directory", str(root), "config"]
+        done = self._docker(*arguments, "--format", "json", timeout=60, variables=variables)
+        if done.returncode != 0:
+            lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+            raise ConfigError(
+                f"{files[-1].name} is not usable: {lines[-1][:300]}",
+                remedy="`docker compose config` beside it says more.",
+            )
+        read: dict[str, Any] = json.loads(done.stdout)
+        return read
+
+    def compose_build(self, text: str, *, project: str, services: Sequence[str]) -> None:
+        """Build the images of some services of a compose file.
+
+        Raises:
+            BuildError: one does not build.
+        """
+        done = self._compose(text, project, "--progress", "plain", "build", *services)
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).decode(errors="replace")
+            raise self._build_error(without_credentials(said).splitlines())
+
+    def compose_up(self, text: str, *, project: str, services: Sequence[str] = ()) -> None:
+        """Make the stack as a compose file says; returns when its containers are started.
+
+        Args:
+            text: the file.
+            project: the stack's name.
+            services: these alone, and nothing that they depend on.
 
         Raises:
             PortTakenError: a port is somebody else's.
             EngineError: anything else that compose refuses.
         """
-        where = ("compose", "--file", str(file), "--project-name", project)
+        only = ("--no-deps", *services) if services else ()
         # to its end: half way through it the old server is stopped and the new one not there
-        self._must("starting", *where, "up", "--detach", "--pull", "never", "--no-build")
+        with uninterrupted():
+            done = self._compose(text, project, "up", "--detach", "--no-build", *only)
+        if done.returncode != 0:
+            raise self.error("starting", done.stderr.decode(errors="replace"))
+
+    def _compose(
+        self, text: str, project: str, *arguments: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        with tempfile.TemporaryDirectory(prefix="jupbox-compose-") as folder:
+            file = Path(folder) / "compose.yaml"
+            file.write_text(text)
+            where = ("compose", "--file", str(file), "--project-name", project)
+            return self._docker(*where, *arguments)
+
+    def remove_container(self, container: str) -> None:
+        """Stop a container and remove it; its named volumes stay."""
+        self._must("removing a container", "rm", "--force", container)
 
     # -- the user's own docker command
 
@@ -684,9 +746,7 @@ class Engine:
     def remove_context(self, name: str) -> None:
         """Remove a Docker context, even the current one: the user's command has no host then."""
         plain = str(self.client.client_config.docker_cmd[0])
-        subprocess.run(
-            [plain, "context", "rm", "--force", name], capture_output=True, check=False
-        )
+        subprocess.run([plain, "context", "rm", "--force", name], capture_output=True, check=False)
 
     def _context(self, name: str) -> dict[str, Any] | None:
         # not by --format: there a template cannot reach the description

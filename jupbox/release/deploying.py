@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-import tempfile
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
 from jupbox import labels as label
@@ -20,7 +18,9 @@ from jupbox.host import stack as stacks
 from jupbox.host.engine import Container, Image
 from jupbox.host.probe import wait_https
 from jupbox.host.stack import Release, State
+from jupbox.lock import ImageLock
 from jupbox.project import ImageDefinition, box_label, definition_label
+from jupbox.release import sidecars
 from jupbox.release.attaching import Attachments
 from jupbox.release.sealing import own_fingerprint, stack_labels, who
 from jupbox.render import Account, Stack
@@ -232,21 +232,33 @@ def compose_text(
     )
 
 
-def deploy(
-    site: Site, state: State, stack: Stack, *, sealed: Release, definition: ImageDefinition
-) -> None:
-    """Run the stack with compose, made anew where it differs."""
-    text = compose_text(site, state, stack, sealed=sealed, definition=definition)
-    with tempfile.TemporaryDirectory(prefix="jupbox-compose-") as folder:
-        path = Path(folder) / "compose.yaml"
-        path.write_text(text)
-        try:
-            site.engine.compose_up(path, project=stack.name)
-        except PortTakenError:
-            # somebody was quicker, since `check_port` looked
-            owner = site.engine.port_owner(stack.port, except_stack=site.stack)
-            by = f"container {owner}" if owner else _process_on(site, stack.port)
-            raise _taken(site, stack.port, by) from None
+def planned(site: Site, stack: Stack, lock: ImageLock | None) -> Release:
+    """A release as the next seal will make it, for a text that is not run."""
+    of_image = {
+        label.LOCK: lock.digest() if lock else "",
+        label.IMAGE: site.box.image,
+        label.RECIPE: render.recipe(),
+    }
+    image = Image(
+        id="", tags=(f"{stack.name}:seal-next",), digests=(), layers=(), labels=of_image,
+        architecture=site.facts.architecture, size=0,
+    )  # fmt: skip
+    return Release(generation=0, image=image)
+
+
+def deploy(site: Site, stack: Stack, text: str, *, services: tuple[str, ...] = ()) -> None:
+    """Run a compose file: what differs is made anew.
+
+    Args:
+        services: these alone; all of it without any.
+    """
+    try:
+        site.engine.compose_up(text, project=stack.name, services=services)
+    except PortTakenError:
+        # somebody was quicker, since `check_ports` looked
+        owner = site.engine.port_owner(stack.port, except_stack=site.stack)
+        by = f"container {owner}" if owner else _process_on(site, stack.port)
+        raise _taken(site, stack.port, by) from None
 
 
 def update_limits(site: Site, container: Container, stack: Stack) -> None:
@@ -343,4 +355,9 @@ def observed(site: Site, state: State, *, environment: Image | None) -> plan.Obs
         else None,
         sealed=sealed,
         container=running,
+        beside={
+            name: each.labels.get(label.CONFIGURATION, "")
+            for name, each in sidecars.running(site).items()
+            if each.running
+        },
     )

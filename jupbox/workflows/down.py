@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from jupbox.console import Console
+from jupbox.release import sidecars
 from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import container_of, look, place
 
@@ -17,4 +18,6 @@ def down(box_name: str | None, *, around: Surroundings, console: Console) -> Non
         return
     with console.stage(f"Stopping the server on {place(found.site.box)}"):
         found.site.engine.stop(container.id)
+        for each in sidecars.running(found.site).values():
+            found.site.engine.stop(each.id)
     console.line(f"Stopped; everything is kept. `jupbox up{found.site.command}` starts it again.")

@@ -12,13 +12,11 @@ from jupbox import project as projects
 from jupbox import render
 from jupbox.console import Console
 from jupbox.errors import ConfigError
-from jupbox.host.engine import Image
 from jupbox.host.files import write_atomic
-from jupbox.host.stack import Release
 from jupbox.lock import ImageLock, Lock, dump_lock
 from jupbox.plan import Action, Step
 from jupbox.project import ImageDefinition
-from jupbox.release import deploying, locking
+from jupbox.release import deploying, locking, sidecars
 from jupbox.render import Stack
 from jupbox.workflows.found import Found, place, running_box
 
@@ -103,17 +101,7 @@ def _compose(found: Found, stack: Stack, lock: ImageLock, definition: ImageDefin
     site, state = found.site, found.state
     sealed = state.newest
     if sealed is None or sealed.image.labels.get(label.LOCK) != lock.digest():
-        sealed = _next(found, lock)
-    return deploying.compose_text(site, state, stack, sealed=sealed, definition=definition)
-
-
-def _next(found: Found, lock: ImageLock) -> Release:
-    generation = found.state.next_generation
-    labels = {
-        label.LOCK: lock.digest(), label.IMAGE: lock.name, label.RECIPE: render.recipe(),
-    }  # fmt: skip
-    image = Image(
-        id="", tags=(f"{found.site.stack}:seal-{generation}",), digests=(), layers=(),
-        labels=labels, architecture=found.site.facts.architecture, size=0,
-    )  # fmt: skip
-    return Release(generation=generation, image=image)
+        sealed = deploying.planned(site, stack, lock)
+    text = deploying.compose_text(site, state, stack, sealed=sealed, definition=definition)
+    with sidecars.merging(site, text, lock=lock, definition=definition) as merged:
+        return merged.text if merged else text

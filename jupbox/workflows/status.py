@@ -15,6 +15,7 @@ from jupbox.errors import (
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.project import Project
+from jupbox.release import sidecars
 from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import Found, control, files_of, find, url_of, user_of
 
@@ -83,6 +84,7 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
         "image": labels.get(label.IMAGE),
         "lock": labels.get(label.LOCK),
         "generation": int(labels.get(label.GENERATION, "0")),
+        "beside": {name: each.state for name, each in sidecars.running(site).items()},
         "deployed_by": labels.get(label.WHO),
         "jupbox": labels.get(label.VERSION),
     }
@@ -130,6 +132,9 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
     if report["uptime_seconds"] is not None:
         rows.append(("Up for", _duration(report["uptime_seconds"])))
     rows.append(("Image", f"{report['image']} (lock {report['lock'][:12]})"))
+    if report["beside"]:
+        states = ", ".join(f"{name} {state}" for name, state in sorted(report["beside"].items()))
+        rows.append(("Beside it", states))
     if server := report.get("server"):
         busy = f", {server['busy']} busy" if server["kernels"] else ""
         terminals = f", {server['terminals']} terminals" if server["terminals"] else ""

@@ -14,7 +14,7 @@ from jupbox.host.engine import Image, uninterrupted
 from jupbox.lock import ImageLock
 from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project
-from jupbox.release import attaching, building, deploying, inside, locking, sealing
+from jupbox.release import attaching, building, deploying, inside, locking, sealing, sidecars
 from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, load_project
@@ -154,6 +154,10 @@ def _target(
         lock, no_lock = locking.recorded_lock(site, state, definition, record=not look_only)
     account = deploying.account_of(site, state)
     stack = deploying.stack_of(site, state, attaching.attachments(site, account))
+    release = deploying.planned(site, stack, lock)
+    text = deploying.compose_text(site, state, stack, sealed=release, definition=definition)
+    with sidecars.merging(site, text, lock=lock, definition=definition) as merged:
+        stack = replace(stack, override=merged.notebook if merged else "")
     target = Target(
         definition=definition,
         locked=lock,
@@ -175,6 +179,7 @@ def _target(
         recipe=render.recipe() if upgrade else None,
         template=render.template_digest() if upgrade else None,
         limits=plan.Limits(memory=stack.memory, cpus=stack.cpus),
+        beside=merged.digests if merged else {},
     )
     seen = deploying.observed(site, state, environment=target.environment)
     return replace(target, steps=plan.steps(wanted, seen, now=site.around.now()))
@@ -245,20 +250,38 @@ def _run(found: Found, target: Target, sealed: stacks.Release | None, console: C
     if container and Action.UPDATE in target.actions:
         with console.stage("Changing the limits"):
             deploying.update_limits(site, container, target.stack)
-    if not target.actions & {Action.DEPLOY, Action.START}:
-        return
-    # seconds, and half of it is worse than a Ctrl-C that waits for its end
-    with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
-        if Action.DEPLOY in target.actions and sealed:
-            deploying.deploy(
-                site, found.state, target.stack, sealed=sealed, definition=target.definition
-            )
-        elif container:
+    if target.actions & {Action.DEPLOY, Action.BESIDE}:
+        _compose(found, target, sealed, console)
+    if container and Action.START in target.actions:
+        with console.stage(f"Starting the server on {place(site.box)}"):
             site.engine.start(container.id)
+    if target.actions & {Action.DEPLOY, Action.START}:
         console.standing = (
             f"The server on {place(site.box)} was started; "
             "the same command looks whether it answers."
         )
+
+
+def _compose(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
+    site, state, stack = found.site, found.state, target.stack
+    release = sealed or deploying.planned(site, stack, target.lock)
+    own = deploying.compose_text(site, state, stack, sealed=release, definition=target.definition)
+    merging = sidecars.merging(site, own, lock=target.lock, definition=target.definition)
+    with merging as merged:
+        if merged and merged.builds:
+            with console.stage(f"Building {', '.join(merged.builds)}"):
+                sidecars.build(site, merged)
+        for name, port in merged.open_ports if merged else ():
+            console.note(f"{name} publishes port {port} for whoever reaches {place(site.box)}.")
+        text = merged.text if merged else own
+        beside = tuple(merged.digests) if merged else ()
+        whole = Action.DEPLOY in target.actions
+        what = "the server" if whole else ", ".join(beside) or "nothing beside the server"
+        # seconds, and half of it is worse than a Ctrl-C that waits for its end
+        with console.stage(f"Starting {what} on {place(site.box)}"), uninterrupted():
+            sidecars.remove_unwanted(site, merged)
+            if whole or beside:
+                deploying.deploy(site, stack, text, services=() if whole else beside)
 
 
 def _wait(found: Found, target: Target, console: Console) -> bytes:
