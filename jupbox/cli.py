@@ -240,7 +240,7 @@ def exec_(
     [b]jupbox exec workbox[/b], [b]jupbox exec workbox python train.py[/b],
     [b]jupbox exec -- nproc[/b]
     """
-    first, *command = words or [None]
+    first, *command = words or ["--"]
     box = None if first == "--" else first
     if box is not None and command[:1] == ["--"]:
         del command[0]
@@ -356,10 +356,9 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Look at this machine, the box and its server; say what is wrong and what to do.
+    """Look for what is wrong, here, on the box and with its server; say what to do.
 
-    Nothing is changed. The exit code is 0 with nothing worse than notes, 1 with warnings, 2 with
-    errors.
+    Nothing is changed. Exit code 0, with warnings 1, with errors 2.
 
     [b]jupbox doctor workbox[/b]
     """

@@ -9,10 +9,12 @@ import getpass
 import io
 import json
 import sys
+import textwrap
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console as Rich
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -20,6 +22,8 @@ from rich.text import Text
 
 from jupbox.errors import ConfirmationError, JupboxError, PasswordError
 from jupbox.secret import Secret
+
+_COLOURS: Final = {"ok": "green", "note": "cyan", "warning": "yellow", "error": "bold red"}
 
 
 def show_what_can_be_shown() -> None:
@@ -81,7 +85,8 @@ class Console:
 
     def note(self, text: str) -> None:
         """Something worth knowing that is no error."""
-        self._err.print(Text(f"! {text}", style="yellow"))
+        shown = self._wrapped(text, indent=2, on=self._err)
+        self._err.print(Text(f"! {shown}", style="yellow"))
 
     def line(self, text: str = "") -> None:
         """A line of the result."""
@@ -91,7 +96,47 @@ class Console:
         """A result as aligned names and values."""
         width = max(len(name) for name, _ in rows)
         for name, value in rows:
-            self._out.print(Text.assemble((f"  {name:<{width}}  ", "bold"), value))
+            shown = self._wrapped(value, indent=width + 4)
+            self._out.print(Text.assemble((f"  {name:<{width}}  ", "bold"), shown))
+
+    def checklist(self, parts: Sequence[tuple[str, Sequence[tuple[str, str, str, str]]]]) -> None:
+        """A result as marked lines under titles, each with its remedy below if there is one.
+
+        Args:
+            parts: titles with rows of: `ok`, `note`, `warning` or `error`; a name; a sentence; a
+                remedy or nothing.
+        """
+        marks = {"ok": self._marks[0], "note": "-", "warning": "!", "error": self._marks[1]}
+        first = max(map(len, marks.values()))
+        column = max(len(name) for _, rows in parts for _, name, _, _ in rows)
+        indent = first + column + 5
+        for title, rows in parts:
+            self._out.print(Text(title, style="bold"))
+            for level, name, text, remedy in rows:
+                self._out.print(
+                    Text.assemble(
+                        (f"  {marks[level]:<{first}} ", _COLOURS[level]),
+                        (f"{name:<{column}}  ", "bold"),
+                        self._wrapped(text, indent=indent),
+                    )
+                )
+                if remedy:
+                    arrow = "→ " if self._unicode else "-> "
+                    words = self._wrapped(remedy, indent=indent + len(arrow))
+                    self._out.print(f"{' ' * indent}{arrow}{words}", markup=False)
+
+    def _wrapped(self, text: str, *, indent: int, on: Rich | None = None) -> str:
+        """Text in lines that a terminal shows whole; as it is where none is."""
+        printer = on or self._out
+        if not printer.is_terminal:
+            return _one_line(text)
+        lines = textwrap.wrap(
+            _one_line(text),
+            max(20, printer.width - indent),
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        return f"\n{' ' * indent}".join(lines)
 
     def json(self, value: Mapping[str, object] | Sequence[object]) -> None:
         """A result for programs."""
@@ -99,8 +144,10 @@ class Console:
 
     def error(self, error: JupboxError) -> None:
         """One red line that says what is wrong and one that says what to do."""
-        self._err.print(Text(f"{self._marks[1]} {_one_line(error.message)}", style="bold red"))
-        self._err.print(Text(f"  {_one_line(error.remedy)}"))
+        mark = f"{self._marks[1]} "
+        words = self._wrapped(error.message, indent=len(mark), on=self._err)
+        self._err.print(Text(f"{mark}{words}", style="bold red"))
+        self._err.print(Text(f"  {self._wrapped(error.remedy, indent=2, on=self._err)}"))
 
     def interrupted(self) -> None:
         """One line that says what Ctrl-C ended, and one that says what stands."""
@@ -151,6 +198,53 @@ class Console:
             raise ConfirmationError(
                 f"Not confirmed: {question}", remedy="Nothing was changed; answer y, or add --yes."
             )
+
+    def ask(self, question: str, *, default: str = "", remedy: str) -> str:
+        """Ask for a word; an empty answer is the default.
+
+        Args:
+            question: ends without a mark.
+            default: what is offered; without one it is asked until there is an answer.
+            remedy: how the question is answered beforehand.
+
+        Raises:
+            ConfirmationError: nobody is there to give an answer.
+        """
+        if not sys.stdin.isatty():
+            raise ConfirmationError(f"Nobody is there to answer: {question}?", remedy=remedy)
+        offered = f" [{default}]" if default else ""
+        while True:
+            self._err.print(Text(f"{question}{offered}: "), end="")
+            line = sys.stdin.readline()
+            if not line:
+                self._err.print()  # the question ended with no line break
+                raise ConfirmationError(f"Not answered: {question}?", remedy=remedy)
+            if answer := line.strip() or default:
+                return answer
+
+    def choose(
+        self, question: str, options: Sequence[str], *, default: str = "", remedy: str
+    ) -> str:
+        """Ask for one of the options, by its number or its name, or for another word.
+
+        Args:
+            question: as for `ask`.
+            options: what is offered, in this order.
+            default: as for `ask`.
+            remedy: as for `ask`.
+
+        Raises:
+            ConfirmationError: nobody is there to give an answer.
+        """
+        numbered = {str(number): option for number, option in enumerate(options, 1)}
+        if sys.stdin.isatty():
+            for number, option in numbered.items():
+                self._err.print(Text(f"  {number:>{len(str(len(options)))}}  {option}"))
+        while True:
+            answer = self.ask(question, default=default, remedy=remedy)
+            if answer in numbered or not answer.isdigit():
+                return numbered.get(answer, answer)
+            self.note(f"There is no number {answer}.")
 
     def read_secret(self) -> Secret:
         """The first line of standard input."""

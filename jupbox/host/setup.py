@@ -428,6 +428,15 @@ def plan_setup(
     return tuple(steps)
 
 
+def supports(state: EngineState) -> bool:
+    """Whether an engine can be set up on such a system."""
+    try:
+        _system(state)
+    except SetupError:
+        return False
+    return True
+
+
 def _suffices(state: EngineState, *, clients: bool) -> bool:
     # one that answers nobody but root tells no version; the log-in that may ask will see
     found = {"engine": state.engine_version or ("" if not state.running else None)}

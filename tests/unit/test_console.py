@@ -216,6 +216,27 @@ def test_a_terminal_without_unicode_gets_words_it_can_show(
     assert "/home/j" in streams.out.text
 
 
+def test_a_checklist_fits_a_terminal_and_is_one_line_each_elsewhere(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    disk = ("warning", "disk", "long [words] " * 12, "Do " * 40)
+    parts = [("box", [disk, ("ok", "ssh", "Fine", "")])]
+    streams = attach(terminal=True)
+    Console().checklist(parts)
+    shown = re.sub(rf"{ESCAPE}\[[0-9;]*m", "", streams.out.text).splitlines()
+    assert max(len(line) for line in shown) <= 80
+    assert shown[0] == "box"
+    assert shown[1].startswith("  ! disk  long [words]")
+    assert shown[-1] == "  ✓ ssh   Fine"
+    streams = attach(encoding="ascii")
+    Console().checklist(parts)
+    title, sentence, remedy, ssh = streams.out.text.splitlines()
+    assert (title, ssh) == ("box", "  ok ssh   Fine")
+    assert sentence.startswith("  !  disk  long")
+    assert remedy.startswith("           -> Do Do")
+
+
 # --- questions --------------------------------------------------------------------------------
 
 
@@ -259,3 +280,49 @@ def test_where_nobody_can_answer_the_remedy_is_a_flag(
     with pytest.raises(ConfirmationError) as caught:
         Console().confirm("Do it?", yes=False)
     assert "--yes" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"), [("bigbox\n", "bigbox"), ("  bigbox \n", "bigbox"), ("\n", "workbox")]
+)
+def test_an_empty_answer_is_the_default(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch, typed: str, answer: str
+) -> None:
+    streams = attach()
+    monkeypatch.setattr(sys, "stdin", Keyboard(typed))
+    assert Console().ask("Which host", default="workbox", remedy="Name it.") == answer
+    assert streams.err.text == "Which host [workbox]: "
+
+
+def test_without_a_default_it_is_asked_again(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams = attach()
+    monkeypatch.setattr(sys, "stdin", Keyboard("\n\nbigbox\n"))
+    assert Console().ask("Which host", remedy="Name it.") == "bigbox"
+    assert streams.err.text == "Which host: " * 3
+
+
+@pytest.mark.parametrize("keyboard", [Keyboard(""), Keyboard("bigbox\n", terminal=False)])
+def test_a_question_that_nobody_answers_ends_with_its_remedy(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch, keyboard: Keyboard
+) -> None:
+    attach()
+    monkeypatch.setattr(sys, "stdin", keyboard)
+    with pytest.raises(ConfirmationError) as caught:
+        Console().choose("Which host", ["workbox"], default="workbox", remedy="Name it.")
+    assert caught.value.remedy == "Name it."
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [("2\n", "bigbox"), ("\n", "workbox"), ("elsewhere\n", "elsewhere"), ("0\n3\n1\n", "workbox")],
+)
+def test_options_are_chosen_by_number_or_another_word(
+    attach: Attach, monkeypatch: pytest.MonkeyPatch, typed: str, answer: str
+) -> None:
+    streams = attach()
+    monkeypatch.setattr(sys, "stdin", Keyboard(typed))
+    options = ["workbox", "bigbox"]
+    assert Console().choose("Which", options, default="workbox", remedy="Name it.") == answer
+    assert streams.err.text.startswith("  1  workbox\n  2  bigbox\nWhich [workbox]: ")
