@@ -271,6 +271,12 @@ def _variable(value: str) -> str:
     return value
 
 
+def _kernel_name(value: str) -> str:
+    if value in {"default", "python3"}:
+        raise _wrong("is what the image's own environment is called")
+    return value
+
+
 def _text(value: str) -> str:
     if not value.isprintable():
         raise _wrong("must be a text on one line")
@@ -320,7 +326,7 @@ class KernelTable(_Table):
     """`[images.<name>.kernels.<kernel>]`: a second Python environment in the same image."""
 
     python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
-        "requirements of this kernel's own environment; ipykernel comes by itself",
+        "requirements of this kernel's own environment; ipykernel and pip come by themselves",
         default="[]", default_factory=list,
     )  # fmt: skip
     display_name: Annotated[str, AfterValidator(_text)] | None = _key(
@@ -345,7 +351,7 @@ class ImageTable(_Table):
     requires_python: Annotated[str, _matching(_REQUIRES_PYTHON)] | None = _key(
         "checked against the base's own Python", default="any"
     )
-    kernels: dict[_Name, KernelTable] = _key(
+    kernels: dict[Annotated[_Name, AfterValidator(_kernel_name)], KernelTable] = _key(
         "further Python environments in the same image, each a kernel with packages of its own",
         default_factory=dict,
     )
@@ -524,7 +530,9 @@ def _describe(
     if problem["loc"][-1] == "[key]":
         return document.error(
             path,
-            "is not a name that can be used.",
+            f"{problem['msg']}."
+            if problem["type"] == "jupbox" and problem["msg"]
+            else "is not a name that can be used.",
             remedy="Use up to 40 of a-z, 0-9, - and _, a letter or digit first.",
         )
     key = next((part for part in reversed(path) if isinstance(part, str)), "")

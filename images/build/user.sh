@@ -19,5 +19,17 @@ if [ -d /etc/skel ]; then
 fi
 chown -R "$uid:$gid" "$home" /run/jupbox /etc/jupbox/seal
 chmod 0700 "$home" /run/jupbox /etc/jupbox/seal
+# What jupbox hands over about the box's network. Of all of pip's files it counts least, so the
+# user's own still decide; pip takes no notice of one that is not there.
+ln -sfn "$home/.config/jupbox/pip.conf" /etc/pip.conf
+# Debian's /etc/profile starts PATH afresh for login shells, which Jupyter's terminals are.
+mkdir -p /etc/profile.d
+cat > /etc/profile.d/jupbox.sh << 'END'
+if jupbox=$(PYTHONPATH=/opt/jupbox/server /opt/env/bin/python -P -m jupbox_server.environment); then
+    eval "$jupbox"
+fi
+unset jupbox
+END
+chmod 0644 /etc/profile.d/jupbox.sh
 # apt's and others' account databases; a lock file would be the only other trace
 rm -f /etc/passwd- /etc/group- /etc/.pwd.lock

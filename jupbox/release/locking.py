@@ -226,7 +226,9 @@ def _resolve_python(
     kernels = {
         kernel.name: KernelLock(
             display_name=kernel.display_name,
-            python=resolve((*kernel.python, "ipykernel"), prefer=_kernel_of(prefer, kernel.name)),
+            python=resolve(
+                (*kernel.python, "ipykernel", "pip"), prefer=_kernel_of(prefer, kernel.name)
+            ),
         )
         for kernel in definition.kernels
     }

@@ -7,9 +7,11 @@ import shutil
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -56,19 +58,22 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[RunningServer]:
-    """One server for all tests of a worker, with everything in place that could weaken it.
+@contextmanager
+def serving(
+    configuration: str = "", variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[RunningServer]:
+    """A server in a home directory of its own, until the end of the block.
 
-    Tests that change its password or certificate leave a valid one behind; a login of one test
-    is nothing that another may count on.
+    Args:
+        configuration: the user's jupyter_server_config.py.
+        variables: added to its environment.
     """
     # Not pytest's folder: a unix socket's path has a limit of 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="jupbox-"))
     home = folder / "home"
     (home / ".jupyter").mkdir(parents=True)
     (home / "notebooks").mkdir()
-    (home / ".jupyter" / "jupyter_server_config.py").write_text(USER_CONFIGURATION)
+    (home / ".jupyter" / "jupyter_server_config.py").write_text(configuration)
     runtime = home / ".local" / "share" / "jupyter" / "runtime"
     runtime.mkdir(parents=True, mode=0o700)
     (runtime / "jupyter_cookie_secret").touch()  # what a full disk leaves behind
@@ -80,12 +85,11 @@ def server() -> Iterator[RunningServer]:
         seal=seal,
         port=_free_port(),
         environment={
-            "JUPYTER_TOKEN": TOKEN,
-            "JUPYTER_SERVER_ALLOW_UNAUTHENTICATED_ACCESS": "true",
             "PYTHONPATH": str(SERVER),
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "SHELL": "/bin/sh",
+            **variables,
         },
     )
     try:
@@ -94,6 +98,18 @@ def server() -> Iterator[RunningServer]:
     finally:
         running.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[RunningServer]:
+    """One server for all tests of a worker, with everything in place that could weaken it.
+
+    Tests that change its password or certificate leave a valid one behind; a login of one test
+    is nothing that another may count on.
+    """
+    opening = {"JUPYTER_TOKEN": TOKEN, "JUPYTER_SERVER_ALLOW_UNAUTHENTICATED_ACCESS": "true"}
+    with serving(USER_CONFIGURATION, opening) as running:
+        yield running
 
 
 _addresses = count(1)

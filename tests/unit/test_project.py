@@ -444,6 +444,7 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
         ('[boxes.w]\nenv = { A = "a\\nb" }', "must be a text on one line", ""),
         ('[boxes.w]\ngroup_add = ["-x"]', "must be a group's name or number", ""),
         ("[images.x.kernels.k]\npythn = []", "is not a key of a kernel", "`python`"),
+        ("[images.x.kernels.python3]", "is what the image's own environment is called", "up to 40"),
         ("[images.x.kernels]\nk = 1", "images.x.kernels.k must be a table, not 1", ""),
         ('[boxes.w]\nfiles = "notebooks"', "jupbox.toml:2: boxes.w.files must be an abs", ""),
         ('[boxes.w]\nfiles = "/"', "jupbox.toml:2: boxes.w.files must be a folder", ""),

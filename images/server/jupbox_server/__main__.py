@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import os
-import site
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import openssl
+from .overlay import DEFAULT
 from .paths import CONTROL_SOCKET, PORT, SEAL, Paths
 
 
@@ -23,18 +23,22 @@ def _arguments(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _arrange_imports() -> None:
-    """Let nothing that the user keeps take the place of a module of the image.
-
-    `-m` puts the working directory first, and Python puts what was pip-installed into the home
-    directory before the environment: one wrong version there would keep the server from
-    starting. It stays in reach, after the image's own, so that its server extensions load.
-    """
+    """Let nothing in the working directory, which `-m` puts first, be taken for a module."""
     if sys.path and sys.path[0] in ("", str(Path.cwd())):
         del sys.path[0]
-    user = site.getusersitepackages() if site.ENABLE_USER_SITE else None
-    if user in sys.path:
-        sys.path.remove(user)
-        sys.path.append(user)
+
+
+def _arrange_side() -> None:
+    """Have kernels and terminals use what is installed beside the image.
+
+    For the server itself it comes after the image's own, so that its server extensions load and
+    one wrong version there does not keep the server from starting.
+    """
+    from . import environment, side  # noqa: PLC0415 (after openssl.configure)
+
+    ready = side.prepare(Path.home())
+    environment.apply(os.environ)
+    sys.path.extend(str(one.site) for one in ready if one.name == DEFAULT)
 
 
 def _trouble(paths: Paths) -> str | None:
@@ -82,6 +86,7 @@ def main(argv: Sequence[str] | None = None, *, allow_root: bool = False) -> int:
     if trouble:
         print(f"jupbox: the server does not start: {trouble}", file=sys.stderr)
         return os.EX_CONFIG
+    _arrange_side()
     from .app import BoxServerApp  # noqa: PLC0415 (seconds, and only for a seal that holds)
 
     app = BoxServerApp.instance(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, default
 from traitlets.config import Config
 
+from . import environment
 from .config import keep_users_own, sections_of
 from .control_socket import open_control_socket
 from .handlers import LANDING, handlers
@@ -142,6 +144,8 @@ class BoxServerApp(ServerApp):
         def look() -> None:
             pair.look(self._use)
             provider.close_stale_sockets()
+            # jupbox may leave it after the start; kernels started from now on have it
+            environment.trust(os.environ, Path.home())
 
         self._looks = PeriodicCallback(look, LOOK_EVERY)
         self._looks.start()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from dataclasses import asdict
 from html import escape
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from jupyter_server.auth.decorator import allow_unauthenticated
@@ -16,6 +18,7 @@ from tornado import web
 
 from . import cgroup, seal
 from .codes import LoginCodes, is_local_path
+from .drift import Drift
 from .identity import SealedIdentityProvider, refuse
 
 LANDING = "/lab"
@@ -148,6 +151,18 @@ def _terminal_is_busy(terminal: Any) -> bool:
 class SummaryHandler(OwnerHandler):
     """GET `/jupbox/summary`: what `jupbox status` shows of the inside, in one answer."""
 
+    def initialize(self, drift: Drift) -> None:
+        """Take the server's report of what is on the side."""
+        self._drift = drift
+
+    async def _side(self) -> dict[str, Any] | None:
+        """The report, off the event loop; None while it cannot be read."""
+        try:
+            return await asyncio.to_thread(self._drift.report)
+        except OSError as error:
+            self.log.warning("What is installed beside the image cannot be read: %s", error)
+            return None
+
     @web.authenticated
     async def get(self) -> None:
         """Count and measure."""
@@ -167,17 +182,18 @@ class SummaryHandler(OwnerHandler):
                 "started": self.settings["started"].isoformat(),
                 "last_activity": application.last_activity().isoformat(),
                 "seal": seal.description(_identity(self).paths.description),
+                "side": await self._side(),
                 **use,
             }
         )
 
 
 def handlers() -> list[tuple[Any, ...]]:
-    """The routes, sharing one store of codes."""
+    """The routes, sharing one store of codes and one report of the side."""
     codes = {"codes": LoginCodes()}
     return [
         (r"/jupbox/login", ControlLoginHandler, codes),
         (r"/jupbox/login-codes", MintHandler, codes),
-        (r"/jupbox/summary", SummaryHandler),
+        (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home())}),
         (r"/api/shutdown", OwnerShutdownHandler),
     ]
