@@ -6,7 +6,7 @@ import itertools
 import subprocess
 import time
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,49 +44,70 @@ def open_box(
             _log_in(found, container, url_of(site, port), console=console, print_url=print_url)
         else:
             console.line(url_of(site, port))
+        _say_dashboards(container.ports, console)
         return
-    machine, local = site.machine, free_port(port)
+    machine = site.machine
+    ports = {there: free_port(there) for there in (port, *container.ports.values())}
     with suppress(KeyboardInterrupt):
-        with _forwarded(machine, port, local) as forward, ExitStack() as pages:
+        with _forwarded(machine, port, ports) as forward, ExitStack() as pages:
             if browser or print_url:
                 page = _log_in(found, container, forward.url, console=console, print_url=print_url)
                 if page:
                     pages.callback(page.unlink, missing_ok=True)
+            _say_dashboards(forward.dashboards, console, host=site.box.host)
             console.plain(f"{forward.url} leads to {site.box.host} until Ctrl-C.")
             forward.session.wait()
         while True:
             console.note(f"The connection to {site.box.host} was lost. Connecting again ...")
             with ExitStack() as opened:
-                forward = _forwarded_again(opened, machine, port, local)
+                forward = _forwarded_again(opened, machine, port, ports)
                 console.plain(f"Connected again: {forward.url}")
+                _say_dashboards(forward.dashboards, console, host=site.box.host)
                 forward.session.wait()
     console.plain(f"Closed; the server on {site.box.host} runs on.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Forward:
-    """A port of this machine that leads to the box's server.
+    """Ports of this machine that lead to the box's server.
 
     Attributes:
+        dashboards: further ports, the box's number to the one here.
         session: ends when the connection does.
     """
 
     url: str
+    dashboards: Mapping[int, int]
     session: subprocess.Popen[bytes]
 
 
 @contextmanager
-def _forwarded(machine: SshMachine, port: int, local: int) -> Iterator[_Forward]:
-    with machine.tunnel(port, local_port=local) as here:
+def _forwarded(machine: SshMachine, port: int, ports: Mapping[int, int]) -> Iterator[_Forward]:
+    """Forward the server's port and the others, the box's number to the one wanted here."""
+    with ExitStack() as tunnels:
+        here = {
+            there: tunnels.enter_context(machine.tunnel(there, local_port=wanted))
+            for there, wanted in ports.items()
+        }
         session = machine.hold()
         try:
-            yield _Forward(url=f"https://localhost:{here}/lab", session=session)
+            url = f"https://localhost:{here.pop(port)}/lab"
+            yield _Forward(url=url, dashboards=here, session=session)
         finally:
             session.terminate()
             session.wait()
 
 
-def _forwarded_again(opened: ExitStack, machine: SshMachine, port: int, local: int) -> _Forward:
+def _say_dashboards(ports: Mapping[int, int], console: Console, *, host: str = "") -> None:
+    """A line for each further port; nothing listens there before something is started."""
+    for there, here in ports.items():
+        whose = f"{host}'s" if host else "the container's"
+        console.plain(f"http://localhost:{here} leads to {whose} port {there}.")
+
+
+def _forwarded_again(
+    opened: ExitStack, machine: SshMachine, port: int, ports: Mapping[int, int]
+) -> _Forward:
     """Forward as soon as the host answers again; `opened` ends it.
 
     Raises:
@@ -97,7 +118,7 @@ def _forwarded_again(opened: ExitStack, machine: SshMachine, port: int, local: i
     pauses = itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1]))
     while True:
         try:
-            return opened.enter_context(_forwarded(machine, port, local))
+            return opened.enter_context(_forwarded(machine, port, ports))
         except HostKeyError:
             raise
         except AuthError:
@@ -117,7 +138,10 @@ def _log_in(
     link = url.removesuffix("/lab") + str(path)
     if print_url:
         console.line(link)
-        console.plain("The link logs in once, within a minute.")
+        console.plain("That link logs a browser in, once, within a minute.")
+        token = control(found.site.engine, container, "pass", user=user_of(found))["token"]
+        console.line(f"{url.removesuffix('/lab')}/?token={token}")
+        console.plain("That one is for editors and scripts, for a day or until the next password.")
         return None
     page = redirect_file(runtime_directory(), link)
     if webbrowser.open(page.as_uri()):

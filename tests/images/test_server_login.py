@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import websocket
+from jupbox_server.passes import LIFETIME, OUTSTANDING, ClientPasses
 
 from tests.images.box import (
     PASSWORD,
@@ -262,3 +263,48 @@ def test_who_is_logged_in_survives_nothing_else(browser: Browser) -> None:
     browser.log_in_by_control()
     browser.get("/logout")
     until(lambda: not browser.may_enter())
+
+
+# --- passes of other clients --------------------------------------------------------------------
+
+
+def client(browser: Browser) -> dict[str, str]:
+    """What a client shows that has the owner's pass, and no cookie."""
+    return {"Authorization": f"token {browser.server.ask('pass')['token']}"}
+
+
+def test_a_pass_opens_the_server_for_a_client_until_the_password_is_another(
+    server: RunningServer, browser: Browser, kept_password: None
+) -> None:
+    shown = client(browser)
+    assert browser.get("/api/kernels", shown).status == 200
+    browser.cookies.clear()
+    server.seal.write_password("another horse battery")
+    assert browser.get("/api/kernels", shown).status == 403
+
+
+def test_a_pass_needs_no_cookie_and_no_xsrf_token(browser: Browser) -> None:
+    shown = client(browser)
+    made = browser.request("POST", "/api/kernels", "{}", shown)
+    assert made.status == 201
+    browser.cookies.clear()
+    gone = browser.request("DELETE", f"/api/kernels/{made.json['id']}", None, shown)
+    assert gone.status == 204
+
+
+def test_only_the_owner_has_passes_made(browser: Browser) -> None:
+    browser.log_in_by_control()
+    assert browser.request("POST", "/jupbox/client-passes", "{}").status == 404
+
+
+def test_a_pass_lasts_a_day_and_the_oldest_of_too_many_goes() -> None:
+    now = [0.0]
+    passes = ClientPasses(clock=lambda: now[0])
+    token = passes.mint("hash-1")
+    assert passes.holds(token, "hash-1")
+    assert not passes.holds(token, "hash-2")
+    assert not passes.holds("x", "hash-1")
+    now[0] = LIFETIME
+    assert not passes.holds(token, "hash-1")
+    first, *_ = [passes.mint("hash-1") for _ in range(OUTSTANDING + 1)]
+    assert not passes.holds(first, "hash-1")

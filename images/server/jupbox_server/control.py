@@ -1,7 +1,7 @@
 """`python -m jupbox_server.control`: talk to the server as its owner, over the control socket.
 
-METHOD PATH (`GET /api/kernels`) prints the answer's body; `summary` and `login` print one JSON
-object each. Exit code 0 for an answer of 2xx, else 1 and one line on stderr.
+METHOD PATH (`GET /api/kernels`) prints the answer's body; `summary`, `login` and `pass` print one
+JSON object each. Exit code 0 for an answer of 2xx, else 1 and one line on stderr.
 """
 
 from __future__ import annotations
@@ -54,20 +54,23 @@ def _wanted(arguments: argparse.Namespace) -> tuple[str, str, str | None]:
         return "GET", "/jupbox/summary", None
     if words == ["login"]:
         return "POST", "/jupbox/login-codes", json.dumps({"next": arguments.next})
+    if words == ["pass"]:
+        return "POST", "/jupbox/client-passes", "{}"
     method, target = words
     return method.upper(), target, arguments.body
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="jupbox_server.control", description=__doc__)
-    parser.add_argument("words", nargs="+", metavar="summary | login | METHOD PATH")
+    parser.add_argument("words", nargs="+", metavar="summary | login | pass | METHOD PATH")
     parser.add_argument("--next", metavar="PATH", help="where `login` leads to")
     parser.add_argument("--body", metavar="JSON", help="what METHOD PATH sends")
     parser.add_argument("--socket", type=Path, default=CONTROL_SOCKET)
     arguments = parser.parse_args(argv)
     words = arguments.words
-    if words not in (["summary"], ["login"]) and (len(words) != 2 or not words[1].startswith("/")):
-        parser.error("give summary, login, or a method and a path")
+    alone = (["summary"], ["login"], ["pass"])
+    if words not in alone and (len(words) != 2 or not words[1].startswith("/")):
+        parser.error("give summary, login, pass, or a method and a path")
     return arguments
 
 

@@ -79,6 +79,23 @@ class MintHandler(OwnerHandler):
         self.answer({"path": f"/jupbox/login?code={self._codes.mint(target)}"})
 
 
+class PassHandler(OwnerHandler):
+    """POST `/jupbox/client-passes`: a pass for an editor or a script."""
+
+    @web.authenticated
+    async def post(self) -> None:
+        """Mint one.
+
+        Raises:
+            HTTPError: 503, no password is in force.
+        """
+        provider = _identity(self)
+        fingerprint = provider.fingerprint()
+        if fingerprint is None:
+            raise web.HTTPError(503, "there is no password in force")
+        self.answer({"token": provider.passes.mint(fingerprint)})
+
+
 class ControlLoginHandler(JupyterHandler):
     """GET `/jupbox/login?code=…`: turns a code into a login, once."""
 
@@ -194,6 +211,7 @@ def handlers() -> list[tuple[Any, ...]]:
     return [
         (r"/jupbox/login", ControlLoginHandler, codes),
         (r"/jupbox/login-codes", MintHandler, codes),
+        (r"/jupbox/client-passes", PassHandler),
         (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home())}),
         (r"/api/shutdown", OwnerShutdownHandler),
     ]

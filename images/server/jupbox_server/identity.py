@@ -22,6 +22,7 @@ from traitlets import Bool, Dict, Instance, default
 from . import seal
 from .control_socket import OwnerConnections
 from .guessing import GuessLimit
+from .passes import ClientPasses
 from .paths import Paths
 
 OWNER = User(username="owner", name="Owner", display_name="Owner", initials="O")
@@ -81,9 +82,9 @@ class LoginHandler(LoginFormHandler):
 
 
 class SealedIdentityProvider(PasswordIdentityProvider):
-    """Password login against the seal, and nothing else.
+    """Password login against the seal, and the owner's passes for other clients.
 
-    There is no token, whatever a variable, a file or a header says. The hash is read from the
+    No token can be configured, whatever a variable or a file says. The hash is read from the
     seal at each question, and its fingerprint is part of the cookie's name, so that a new
     password ends every older login at once; without a usable hash nobody logs in.
     """
@@ -91,6 +92,7 @@ class SealedIdentityProvider(PasswordIdentityProvider):
     paths = Instance(Paths)
     owners = Instance(OwnerConnections, ())
     limit = Instance(GuessLimit, ())
+    passes = Instance(ClientPasses, ())
     need_token = Bool(False)
     allow_password_change = Bool(False)
     # Served over TLS only; never sent along by another site's forms and frames.
@@ -151,7 +153,10 @@ class SealedIdentityProvider(PasswordIdentityProvider):
         return super().get_user_cookie(handler) if self.fingerprint() else None
 
     async def get_user_token(self, handler: web.RequestHandler) -> User | None:
-        """Nobody: there are no tokens."""
+        """Who shows a pass that the owner had made."""
+        shown = self.get_token(handler)
+        if shown and self.passes.holds(shown, self.fingerprint()):
+            return self.generate_anonymous_user(handler)
         return None
 
     async def get_user(self, handler: web.RequestHandler) -> User | None:
