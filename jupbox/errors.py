@@ -13,6 +13,11 @@ from typing import ClassVar
 class JupboxError(Exception):
     """A failure that a user can act on.
 
+    Attributes:
+        exit_code: of the command that ends with it.
+        meaning: the kind of failure, for the reference.
+        remedy_hint: what one does about such failures in general, for the reference; Markdown.
+
     Args:
         message: what is wrong, one sentence, no secret in it.
         remedy: what to do about it, one sentence.
@@ -20,6 +25,7 @@ class JupboxError(Exception):
 
     exit_code: ClassVar[int] = 1
     meaning: ClassVar[str] = "unexpected failure"
+    remedy_hint: ClassVar[str] = "run it again with `--debug`, and report what that shows"
 
     def __init__(self, message: str, *, remedy: str) -> None:
         super().__init__(message)
@@ -32,6 +38,7 @@ class ConfigError(JupboxError):
 
     exit_code = 3
     meaning = "configuration not usable"
+    remedy_hint = "mend the line of the file that the message names"
 
 
 class UnknownNameError(JupboxError):
@@ -39,6 +46,7 @@ class UnknownNameError(JupboxError):
 
     exit_code = 4
     meaning = "unknown box or image"
+    remedy_hint = "name one that there is; the message lists them"
 
 
 class LockError(JupboxError):
@@ -46,6 +54,7 @@ class LockError(JupboxError):
 
     exit_code = 5
     meaning = "lock missing, stale or unreadable"
+    remedy_hint = "take `jupbox.lock` from version control again, or run `jupbox lock`"
 
 
 class ResolveError(JupboxError):
@@ -53,6 +62,7 @@ class ResolveError(JupboxError):
 
     exit_code = 6
     meaning = "a package cannot be resolved"
+    remedy_hint = "look for a typing error, loosen versions, or mend the way to the package index"
 
 
 class HostError(JupboxError):
@@ -60,6 +70,7 @@ class HostError(JupboxError):
 
     exit_code = 10
     meaning = "host not reachable over ssh"
+    remedy_hint = "make `ssh HOST` work first"
 
 
 class HostKeyError(HostError):
@@ -67,6 +78,7 @@ class HostKeyError(HostError):
 
     exit_code = 11
     meaning = "host key unknown or changed"
+    remedy_hint = "log in once with `ssh HOST`, and compare the key with the administrator's"
 
 
 class AuthError(HostError):
@@ -74,6 +86,7 @@ class AuthError(HostError):
 
     exit_code = 12
     meaning = "ssh authentication refused"
+    remedy_hint = "mend the key or the user in your ssh configuration until `ssh HOST` works"
 
 
 class ClientError(JupboxError):
@@ -81,6 +94,7 @@ class ClientError(JupboxError):
 
     exit_code = 13
     meaning = "a program is missing on this machine"
+    remedy_hint = "install the program that the message names"
 
 
 class EngineError(JupboxError):
@@ -88,6 +102,7 @@ class EngineError(JupboxError):
 
     exit_code = 20
     meaning = "Docker engine missing, too old or failing"
+    remedy_hint = "`jupbox setup BOX` installs, starts or upgrades it"
 
 
 class EnginePermissionError(EngineError):
@@ -95,6 +110,7 @@ class EnginePermissionError(EngineError):
 
     exit_code = 21
     meaning = "no permission on the engine's socket"
+    remedy_hint = "`jupbox setup BOX` adds you to the group docker, or an administrator does"
 
 
 class SetupError(JupboxError):
@@ -102,6 +118,7 @@ class SetupError(JupboxError):
 
     exit_code = 22
     meaning = "engine cannot be set up here"
+    remedy_hint = "install Docker as its vendor says, or log in as somebody who may"
 
 
 class BaseImageError(JupboxError):
@@ -109,6 +126,7 @@ class BaseImageError(JupboxError):
 
     exit_code = 23
     meaning = "base image out of reach"
+    remedy_hint = "open a way to the registry or to Debian's packages, or `docker load` the base"
 
 
 class BuildError(JupboxError):
@@ -116,6 +134,7 @@ class BuildError(JupboxError):
 
     exit_code = 24
     meaning = "image build failed"
+    remedy_hint = "run it again with `--verbose` and read what the build says last"
 
 
 class DiskFullError(JupboxError):
@@ -123,6 +142,7 @@ class DiskFullError(JupboxError):
 
     exit_code = 25
     meaning = "disk full"
+    remedy_hint = "look there with `docker system df`, and free some with `docker builder prune`"
 
 
 class PortTakenError(JupboxError):
@@ -130,6 +150,7 @@ class PortTakenError(JupboxError):
 
     exit_code = 30
     meaning = "port taken"
+    remedy_hint = "end the program that the message names, or choose another `port`"
 
 
 class FilesError(JupboxError):
@@ -137,6 +158,7 @@ class FilesError(JupboxError):
 
     exit_code = 31
     meaning = "files folder not usable"
+    remedy_hint = "mend the folder's permissions, or choose another"
 
 
 class CertificateError(JupboxError):
@@ -144,6 +166,7 @@ class CertificateError(JupboxError):
 
     exit_code = 32
     meaning = "certificate not usable"
+    remedy_hint = "renew what `tls` names, or leave it out"
 
 
 class PasswordError(JupboxError):
@@ -151,6 +174,7 @@ class PasswordError(JupboxError):
 
     exit_code = 33
     meaning = "password not usable"
+    remedy_hint = "choose one of 8 characters or more; `--generate` makes one"
 
 
 class ServerError(JupboxError):
@@ -158,6 +182,7 @@ class ServerError(JupboxError):
 
     exit_code = 34
     meaning = "notebook server does not answer"
+    remedy_hint = "read `jupbox logs BOX`; `jupbox up BOX` starts it again"
 
 
 class NotRunningError(JupboxError):
@@ -165,6 +190,7 @@ class NotRunningError(JupboxError):
 
     exit_code = 35
     meaning = "nothing is running there"
+    remedy_hint = "`jupbox up BOX`"
 
 
 class TrustError(JupboxError):
@@ -172,6 +198,7 @@ class TrustError(JupboxError):
 
     exit_code = 36
     meaning = "no trust store could be written"
+    remedy_hint = "install certutil, or import what `jupbox trust --print` writes by hand"
 
 
 class ConfirmationError(JupboxError):
@@ -179,6 +206,7 @@ class ConfirmationError(JupboxError):
 
     exit_code = 37
     meaning = "not confirmed"
+    remedy_hint = "answer the question, or add `--yes`"
 
 
 class BusyError(JupboxError):
@@ -186,3 +214,4 @@ class BusyError(JupboxError):
 
     exit_code = 38
     meaning = "another jupbox is changing it"
+    remedy_hint = "wait until the other one is done, then run it again"

@@ -22,6 +22,7 @@ import pytest
 from jupbox import errors
 from tests.integration.boxes.boxes import BoxUnderTest, Keyring, running_box, wait_until
 from tests.integration.jupbox_command import Answer, Laptop, new_laptop
+from tests.triggers import saw
 
 # Longer lines are not read.
 LONGEST = 240
@@ -84,6 +85,7 @@ class Terminal:
     """A program on a terminal of its own, where Ctrl-C reaches all that it has started."""
 
     def __init__(self, laptop: Laptop, *argv: str) -> None:
+        self._argv = argv
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 240, 0, 0))
         self.process = subprocess.Popen(
@@ -132,6 +134,7 @@ class Terminal:
         """How it ended."""
         code = self.process.wait(timeout)
         self._reader.join(10)
+        saw(self._argv, code)
         return Answer(code=code, stdout="", stderr=self.text)
 
     def close(self) -> None:

@@ -35,6 +35,7 @@ from tests.integration.boxes.boxes import (
     wait_until,
     write_laptop,
 )
+from tests.triggers import saw
 
 _PASSWORD = re.compile(r"^ *Password +(\S+)", re.MULTILINE)
 
@@ -83,6 +84,7 @@ class Laptop:
             argv, check=False, env=dict(self.environ), cwd=self.folder, input=input,
             capture_output=True, text=True, timeout=timeout,
         )  # fmt: skip
+        saw(argv, done.returncode)
         return Answer(code=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
     def at(self, folder: Path, **environ: str) -> Laptop:

@@ -32,6 +32,7 @@ from tests.integration.errorbox import (
     write,
 )
 from tests.integration.jupbox_command import Answer, Laptop
+from tests.triggers import triggers
 
 # A box of its own: its engine is stopped, its port taken, its connection cut.
 pytestmark = [pytest.mark.box, pytest.mark.xdist_group("box-errorbox")]
@@ -103,6 +104,7 @@ def test_a_mistake_in_the_project_is_named_with_its_line(
     assert files_of(desk) == ["jupbox.toml"]
 
 
+@triggers(errors.UnknownNameError)
 def test_an_unknown_box_is_named_with_the_nearest_one(desk: Laptop) -> None:
     write(desk, "[boxes.workbox]\n[boxes.bigbox]\n")
     for verb in ("up", "status", "password"):
@@ -118,10 +120,22 @@ def test_no_name_where_there_are_several_boxes_lists_them(desk: Laptop) -> None:
     assert "bigbox, workbox" in said.remedy
 
 
+@triggers(errors.ConfigError)
 def test_a_folder_of_the_laptop_that_cannot_be_read_shows_no_traceback(desk: Laptop) -> None:
     (desk.folder / "jupbox.toml").write_bytes(b"\xff\xfe")
     said = refused(desk.jupbox("up"), errors.ConfigError)
     assert "jupbox.toml cannot be read" in said.wrong
+
+
+@triggers(errors.JupboxError)
+def test_what_nobody_foresaw_is_two_lines_as_well(desk: Laptop) -> None:
+    vanish = 'rmdir "$PWD" && exec "$0" -m jupbox status local'
+    # a relative path there would stop Python before jupbox begins
+    laptop = desk.at(desk.folder, PYTHONPATH="")
+    answer = laptop.run("sh", "-c", vanish, sys.executable, "jupbox")
+    said = refused(answer, errors.JupboxError)
+    assert said.wrong.startswith("jupbox stumbled over something that it does not know: ")
+    assert "--debug" in said.remedy
 
 
 @pytest.mark.parametrize("words", [("nosuchverb",), ("up", "--nosuchoption"), ("logs", "a", "b")])
@@ -144,6 +158,7 @@ def silence() -> Iterator[int]:
         yield int(listener.getsockname()[1])
 
 
+@triggers(errors.HostError)
 def test_an_unknown_host_is_said_so(desk: Laptop) -> None:
     said = refused(desk.jupbox("up", "nosuchhost.invalid"), errors.HostError)
     assert said.wrong == (
@@ -167,6 +182,7 @@ def test_a_host_that_never_answers_is_given_up(desk: Laptop, silence: int) -> No
     assert "mute cannot be reached" in said.wrong
 
 
+@triggers(errors.ClientError)
 @pytest.mark.parametrize("verb", ["up", "status", "setup"])
 def test_every_verb_needs_an_ssh_client(desk: Laptop, tmp_path: Path, verb: str) -> None:
     (tmp_path / "empty").mkdir()
@@ -200,6 +216,7 @@ def connects(terminal: Terminal) -> bool:
 # --- passwords --------------------------------------------------------------------------------
 
 
+@triggers(errors.PasswordError)
 @pytest.mark.parametrize("password", ["", "   ", "hunter2", "tab\tulator"])
 def test_a_poor_password_is_refused_before_anything_is_looked_at(
     desk: Laptop, password: str
@@ -288,6 +305,7 @@ def _answer(listener: socket.socket, body: str) -> None:
                 )
 
 
+@triggers(errors.EngineError)
 @pytest.mark.parametrize("verb", ["up", "status", "down"])
 def test_an_engine_that_is_too_old_is_named_with_its_version(
     desk: Laptop, tmp_path: Path, verb: str
@@ -309,6 +327,7 @@ def test_a_host_with_no_engine_leads_to_setup(
     assert "`jupbox setup lonelybox`" in said.remedy
 
 
+@triggers(errors.ConfirmationError)
 def test_setup_asks_and_changes_nothing_without_an_answer(
     lonelybox: BoxUnderTest, desk: Laptop
 ) -> None:
@@ -319,6 +338,19 @@ def test_setup_asks_and_changes_nothing_without_an_answer(
         terminal.type("no\n")
         said = refused(terminal.end(), errors.ConfirmationError)
     assert said.wrong == "Not confirmed: Do this on lonelybox?"
+    assert not lonelybox.succeeds("sh", "-c", "command -v dockerd")
+
+
+@triggers(errors.SetupError)
+def test_setup_by_a_user_who_may_not_is_refused(
+    lonelybox: BoxUnderTest, desk: Laptop, keyring: Keyring
+) -> None:
+    lonelybox.exec("useradd", "--create-home", "carl")
+    lonelybox.exec("cp", "-r", "/home/ada/.ssh", "/home/carl/.ssh")
+    lonelybox.exec("chown", "-R", "carl:carl", "/home/carl/.ssh")
+    add_host(desk, "carls", **reaching(lonelybox) | {"User": "carl", "IdentityFile": keyring.key})
+    said = refused(desk.jupbox("setup", "carls", "--yes"), errors.SetupError)
+    assert said.wrong == "carl may not change the system: install docker."
     assert not lonelybox.succeeds("sh", "-c", "command -v dockerd")
 
 
@@ -335,6 +367,7 @@ def project(errorbox: BoxUnderTest, desk: Laptop) -> Laptop:
     return desk
 
 
+@triggers(errors.AuthError)
 def test_a_refused_key_is_said_so(errorbox: BoxUnderTest, desk: Laptop, tmp_path: Path) -> None:
     desk.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "other"))
     add_host(desk, "stranger", **reaching(errorbox), IdentityFile=tmp_path / "other")
@@ -355,6 +388,7 @@ def reaching(box: BoxUnderTest) -> dict[str, object]:
     }
 
 
+@triggers(errors.HostKeyError)
 def test_a_changed_host_key_is_said_so_with_the_command_that_forgets_it(
     errorbox: BoxUnderTest, desk: Laptop, tmp_path: Path, keyring: Keyring
 ) -> None:
@@ -384,6 +418,7 @@ def test_an_unknown_host_key_is_not_accepted_without_a_terminal(
     assert not known.exists()
 
 
+@triggers(errors.EnginePermissionError)
 def test_a_user_without_the_engines_group_is_said_so(
     errorbox: BoxUnderTest, desk: Laptop, keyring: Keyring
 ) -> None:
@@ -435,6 +470,7 @@ def nothing_but_the_project(laptop: Laptop) -> bool:
     return files_of(laptop) == ["jupbox.toml"] and leftovers(laptop) == []
 
 
+@triggers(errors.PortTakenError)
 def test_a_port_held_by_ones_own_program_is_named_with_it(
     errorbox: BoxUnderTest, project: Laptop
 ) -> None:
@@ -472,6 +508,7 @@ def test_a_port_held_by_a_container_is_named_with_it(
     assert nothing_but_the_project(project)
 
 
+@triggers(errors.FilesError)
 @pytest.mark.parametrize(
     ("folder", "wrong"),
     [
@@ -517,6 +554,7 @@ def a_pair(*, days: int = 90) -> tuple[bytes, bytes]:
     )
 
 
+@triggers(errors.CertificateError)
 @pytest.mark.parametrize(
     ("days", "key", "wrong"),
     [
@@ -542,9 +580,40 @@ def test_a_certificate_of_ones_own_that_does_not_fit_is_refused(
     assert not (project.folder / "jupbox.lock").exists()
 
 
+@triggers(errors.NotRunningError)
+def test_what_is_not_there_has_no_log(errorbox: BoxUnderTest, project: Laptop) -> None:
+    write(project, '[boxes.nothing]\nhost = "errorbox"\n')
+    with unchanged(errorbox):
+        said = refused(project.jupbox("logs"), errors.NotRunningError)
+    assert said.wrong == "There is no notebook server on errorbox."
+    assert "`jupbox up nothing` makes one" in said.remedy
+
+
+@triggers(errors.BusyError)
+def test_two_do_not_change_the_same_server_at_a_time(
+    errorbox: BoxUnderTest, project: Laptop
+) -> None:
+    held = "mkdir -p .local/state/jupbox; exec flock .local/state/jupbox/jupbox-ada_errors.lock"
+    command = ["docker", "exec", "-i", "--user", "ada", "--workdir", "/home/ada"]
+    other = subprocess.Popen(
+        [*command, errorbox.container, "sh", "-c", f"{held} sh -c 'echo held; exec cat'"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert other.stdout
+    assert other.stdout.readline() == "held\n"
+    try:
+        with unchanged(errorbox):
+            said = refused(project.jupbox("up"), errors.BusyError)
+    finally:
+        other.communicate(timeout=30)  # ends its input, and `cat` with it
+    assert said.wrong == "Another jupbox is changing the same server on errorbox right now."
+    assert nothing_but_the_project(project)
+
+
 # --- refused while locking --------------------------------------------------------------------
 
 
+@triggers(errors.BaseImageError)
 def test_a_registry_that_is_needed_and_out_of_reach_is_said_so(
     errorbox: BoxUnderTest, project: Laptop
 ) -> None:
@@ -557,6 +626,18 @@ def test_a_registry_that_is_needed_and_out_of_reach_is_said_so(
     assert nothing_but_the_project(project)
 
 
+@triggers(errors.LockError)
+def test_a_lock_with_a_merge_conflict_is_named_with_its_line(
+    errorbox: BoxUnderTest, project: Laptop
+) -> None:
+    (project.folder / "jupbox.lock").write_text("schema = 1\n<<<<<<< HEAD\n")
+    with unchanged(errorbox):
+        said = refused(project.jupbox("up"), errors.LockError)
+    assert said.wrong == "jupbox.lock:2: this file holds a merge conflict."
+    assert files_of(project) == ["jupbox.lock", "jupbox.toml"]
+
+
+@triggers(errors.ResolveError)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("addition", "wrong"),

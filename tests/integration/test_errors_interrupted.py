@@ -24,6 +24,7 @@ from tests.integration.errorbox import (
     write,
 )
 from tests.integration.jupbox_command import Laptop, StackOnBox, visiting
+from tests.triggers import triggers
 
 pytestmark = [pytest.mark.box, pytest.mark.slow, pytest.mark.xdist_group("box-errorbox")]
 
@@ -174,6 +175,7 @@ def fullbox(keyring: Keyring) -> Iterator[BoxUnderTest]:
         yield box
 
 
+@triggers(errors.DiskFullError)
 def test_a_disk_that_is_full_while_building_is_said_so(
     errorbox: BoxUnderTest, fullbox: BoxUnderTest, project: Laptop, running: StackOnBox
 ) -> None:

@@ -75,6 +75,7 @@ class FakeEngine:
     all_images: list[Image] = field(default_factory=list)
     all_containers: list[Container] = field(default_factory=list)
     all_volumes: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    all_networks: dict[str, Mapping[str, str]] = field(default_factory=dict)
     in_images: dict[str, Files] = field(default_factory=dict)
     in_volumes: dict[str, Files] = field(default_factory=dict)
     tars: list[bytes] = field(default_factory=list)
@@ -93,6 +94,12 @@ class FakeEngine:
 
     def images(self, labels: Mapping[str, str]) -> list[Image]:
         return [i for i in self.all_images if labels.items() <= i.labels.items()]
+
+    def tagged(self, repository: str) -> list[Image]:
+        return [i for i in self.all_images if any(t.startswith(f"{repository}:") for t in i.tags)]
+
+    def networks(self, labels: Mapping[str, str]) -> list[str]:
+        return [n for n, ls in self.all_networks.items() if labels.items() <= ls.items()]
 
     def volumes(self, labels: Mapping[str, str]) -> dict[str, Mapping[str, str]]:
         return {n: ls for n, ls in self.all_volumes.items() if labels.items() <= ls.items()}

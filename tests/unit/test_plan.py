@@ -23,7 +23,7 @@ from jupbox.plan import (
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 NAMES = pki.Names.of(["workbox", "192.0.2.7"])
-LOCK, BUILD, CERTIFY, SEAL, DEPLOY, UPDATE, START = Action
+LOCK, BUILD, CERTIFY, SEAL, DEPLOY, BESIDE, UPDATE, START = Action
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -360,3 +360,20 @@ def test_without_a_lock_one_is_made_first() -> None:
     given = seeing(wanting(environment=None, no_lock="none"), environment_image=False)
     assert list(why(given)) == [LOCK, BUILD, SEAL, DEPLOY]
     assert why(given)[LOCK] == "none"
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        ({}, "db does not run"),
+        ({"db": "2"}, "db changed"),
+        ({"db": "1", "old": "1"}, "old is not wanted any more"),
+        ({"old": "1"}, "db does not run; old is not wanted any more"),
+    ],
+)
+def test_what_runs_beside_the_notebook_changes_alone(there: dict[str, str], reason: str) -> None:
+    assert why(seeing(wanting(beside={"db": "1"}), beside=there)) == {BESIDE: reason}
+
+
+def test_what_runs_beside_it_as_wanted_is_left_alone() -> None:
+    assert why(seeing(wanting(beside={"db": "1"}), beside={"db": "1"})) == {}

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from pathlib import Path
 
+import pytest
 import typer
 
-from jupbox import errors, tables
 from jupbox.cli import app
+from tests import readme
+from tests.readme import COMMAND, generated
 
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-
-
-def _classes(base: type[errors.JupboxError]) -> Iterator[type[errors.JupboxError]]:
-    for child in base.__subclasses__():
-        yield child
-        yield from _classes(child)
+README = readme.README.read_text(encoding="utf-8")
 
 
-def test_every_exit_code_stands_in_the_readme_with_its_meaning() -> None:
-    """And no other does, but for Ctrl-C's."""
-    expected = {(kind.exit_code, kind.meaning) for kind in _classes(errors.JupboxError)}
-    found = {(int(code), text) for code, text in re.findall(r"^\| (\d+) \| (.*) \|$", README, re.M)}
-    assert expected == {row for row in found if row[0] != 130}
-    assert 130 in {code for code, _ in found}
+def test_the_tables_of_keys_and_errors_are_what_the_code_says() -> None:
+    """And else the failure names the command that writes them."""
+    assert generated(README) == README, f"run `{COMMAND}`"
+
+
+def test_a_table_with_no_place_is_an_error() -> None:
+    """A marker that somebody removed is no table that is right."""
+    with pytest.raises(ValueError, match="errors"):
+        generated(README.replace("<!-- errors -->", ""))
 
 
 def test_every_verb_stands_in_the_readme() -> None:
@@ -33,17 +30,6 @@ def test_every_verb_stands_in_the_readme() -> None:
     group = typer.main.get_command(app)
     expected = set(group.commands)  # type: ignore[attr-defined]
     assert expected == set(re.findall(r"^\| `jupbox ([a-z]+)", README, re.M))
-
-
-def test_every_key_of_the_configuration_stands_in_the_readme() -> None:
-    """By the names that validation knows."""
-    documented = set(re.findall(r"^\| `(?:images|boxes)\.NAME\.([a-z-]+)", README, re.M))
-    known = {
-        field.alias or name
-        for table in (tables.ImageTable, tables.BoxTable)
-        for name, field in table.model_fields.items()
-    }
-    assert known == documented
 
 
 def test_no_placeholder_is_left() -> None:
