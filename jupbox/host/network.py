@@ -146,7 +146,7 @@ def files_for_pip(network: Network, *, ca_path: str) -> dict[str, str]:
         urls = [_with_netrc(url, network.netrc) for url in network.more_indexes]
         settings.append(("extra-index-url", "\n    ".join(urls)))
     if settings:
-        lines = [f"{key} = {value.replace('%', '%%')}\n" for key, value in settings]
+        lines = [f"{key} = {value}\n" for key, value in settings]
         files["pip.conf"] = "[global]\n" + "".join(lines)
     return files
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import stat
 from collections.abc import Mapping
 from dataclasses import replace
@@ -316,3 +317,58 @@ def test_a_value_is_one_word_of_the_shell(value: str) -> None:
     exports = look({"http_proxy": value}).exports
     quoted = value.replace("'", "'\"'\"'")
     assert f"export http_proxy='{quoted}'\n" in exports
+
+
+# --- what pip in the running server is told -----------------------------------------------------
+
+
+def told(network: Network) -> dict[str, str]:
+    return room.files_for_pip(network, ca_path="/home/ada/.config/jupbox/ca.pem")
+
+
+def test_an_open_network_needs_no_file() -> None:
+    assert told(look()) == {}
+
+
+def test_pip_learns_bundle_proxy_and_indexes(bundle: Path) -> None:
+    environ = {
+        "SSL_CERT_FILE": str(bundle),
+        "HTTPS_PROXY": "http://me:50%25@proxy.example:3128",
+        "UV_DEFAULT_INDEX": "https://index.example/simple",
+        "UV_INDEX": "lab=https://lab.example/simple https://more.example/simple",
+        "UV_INDEX_LAB_USERNAME": "me",
+        "UV_INDEX_LAB_PASSWORD": SECRET,
+    }
+    assert told(look(environ)) == {
+        "ca.pem": "PEM",
+        "pip.conf": "[global]\n"
+        "cert = /home/ada/.config/jupbox/ca.pem\n"
+        "proxy = http://me:50%25@proxy.example:3128\n"
+        "index-url = https://index.example/simple\n"
+        f"extra-index-url = https://me:{SECRET}@lab.example/simple\n"
+        "    https://more.example/simple\n",
+    }
+
+
+def test_credentials_of_a_netrc_come_along_for_their_host_alone(tmp_path: Path) -> None:
+    (tmp_path / ".netrc").write_text(f"machine index.example login me password {SECRET}\n")
+    environ = {"UV_DEFAULT_INDEX": "https://index.example/s", "UV_INDEX": "https://b.example/s"}
+    text = told(look(environ, home=tmp_path))["pip.conf"]
+    assert f"index-url = https://me:{SECRET}@index.example/s\n" in text
+    assert "extra-index-url = https://b.example/s\n" in text
+
+
+def test_pip_reads_what_is_written(bundle: Path, tmp_path: Path) -> None:
+    """The parser that pip itself uses: no sign is special to it."""
+    parser = configparser.RawConfigParser()
+    environ = {
+        "SSL_CERT_FILE": str(bundle),
+        "HTTPS_PROXY": "http://a:50%25@b",
+        "UV_INDEX": "https://a.example/s https://b.example/s",
+    }
+    parser.read_string(told(look(environ))["pip.conf"])
+    assert parser["global"]["proxy"] == "http://a:50%25@b"
+    assert parser["global"]["extra-index-url"].split() == [
+        "https://a.example/s",
+        "https://b.example/s",
+    ]

@@ -12,7 +12,7 @@ import pytest
 from jupbox import labels as label
 from jupbox import pki
 from jupbox.host import stack as room
-from jupbox.host.engine import Engine
+from jupbox.host.engine import Engine, Image
 from jupbox.host.stack import SEAL, Credentials, State
 from jupbox.plan import Certificates
 from jupbox.render import Account
@@ -308,3 +308,92 @@ def test_bodies_of_releases_that_are_gone_go_too(fake: FakeEngine, engine: Engin
     room.prune(engine, state(fake), keep=3)
     kept = {image.tags[0] for image in fake.all_images}
     assert {f"{NAME}:seal-2", f"{NAME}:body-new"} == kept
+
+
+# --- all that there is of it ------------------------------------------------------------------
+
+BOBS = "jupbox-bob_workbox"
+COMPOSED = {label.PROJECT: NAME}
+
+
+def environment(digest: str, *tags: str) -> Image:
+    labels = {label.KIND: "environment", label.LOCK: digest}
+    return image(tags[0], labels, tags=tags)
+
+
+def belongings(fake: FakeEngine) -> room.Belongings:
+    return room.belongings(cast(Engine, fake), NAME)
+
+
+def test_of_an_empty_engine_nothing_belongs_to_a_stack() -> None:
+    found = belongings(FakeEngine())
+    assert (found.has_own, found.data) == (False, ())
+
+
+def test_a_whole_stack_with_a_sidecar() -> None:
+    fake = FakeEngine(
+        all_containers=[
+            container("notebook-1", {**COMPOSED, label.STACK: NAME, label.KIND: "server"}),
+            container("db-1", COMPOSED, state="exited", volumes={"/var/lib": "0a1b", "/x": "mine"}),
+        ],
+        all_images=[sealed_image(NAME, 2, **{label.LOCK: "one"}), sealed_image(BOBS, 1)],
+        all_networks={f"{NAME}_default": COMPOSED, "bridge": {}},
+        all_volumes={
+            **dict.fromkeys((f"{NAME}_seal-2", f"{NAME}_tmp", f"{NAME}_home"), MINE),
+            f"{NAME}_authority": MINE,
+            f"{NAME}_db": COMPOSED,
+            "0a1b": {"com.docker.volume.anonymous": ""},
+            "mine": {},
+        },
+    )
+    found = belongings(fake)
+    assert found.containers == {"notebook-1": "running", "db-1": "exited"}
+    assert found.networks == (f"{NAME}_default",)
+    assert found.images == (f"{NAME}:seal-2",)
+    assert found.secrets == (f"{NAME}_authority", f"{NAME}_seal-2", f"{NAME}_tmp")
+    # a volume that somebody made and gave a sidecar is theirs
+    assert found.data == ("0a1b", f"{NAME}_db", f"{NAME}_home")
+
+
+def test_a_home_volume_alone_is_data_and_nothing_else() -> None:
+    found = belongings(FakeEngine(all_volumes={f"{NAME}_home": MINE}))
+    assert (found.has_own, found.data) == (False, (f"{NAME}_home",))
+
+
+def test_what_a_person_made_of_a_sealed_image_is_theirs() -> None:
+    labels = {label.STACK: NAME, label.KIND: "sealed"}
+    fake = FakeEngine(
+        all_containers=[container("try", labels), container("jupbox-passing-0", labels)],
+        all_images=[image("alices:own", labels), image("sha256:1", labels, tags=())],
+    )
+    found = belongings(fake)
+    assert tuple(found.containers) == ("jupbox-passing-0",)
+    assert found.images == ("sha256:sha256:1",)
+
+
+def test_an_environment_that_nobody_else_uses_goes_and_with_the_last_the_base() -> None:
+    mine = sealed_image(NAME, 1, **{label.LOCK: "one"})
+    ours = environment("one", "jupbox-env:minimal-one", "registry.lab/env:1")
+    base = image("jupbox-base:trixie-0")
+    alone = belongings(FakeEngine(all_images=[mine, ours, base]))
+    assert alone.environments == ("jupbox-env:minimal-one", "jupbox-base:trixie-0")
+    another = environment("two", "jupbox-env:scipy-two")
+    beside = belongings(FakeEngine(all_images=[mine, ours, base, another]))
+    assert beside.environments == ("jupbox-env:minimal-one",)
+
+
+@pytest.mark.parametrize("kind", ["sealed", "server"])
+def test_an_environment_that_another_stack_uses_stays(kind: str) -> None:
+    labels = {label.STACK: BOBS, label.KIND: kind, label.LOCK: "one"}
+    theirs = {
+        "all_containers": [container("theirs", labels)] if kind == "server" else [],
+        "all_images": [
+            sealed_image(NAME, 1, **{label.LOCK: "one"}),
+            environment("one", "jupbox-env:minimal-one"),
+            image("jupbox-base:trixie-0"),
+            *([image("theirs", labels)] if kind == "sealed" else []),
+        ],
+    }
+    found = belongings(FakeEngine(**theirs))  # type: ignore[arg-type]
+    assert found.environments == ()
+    assert found.shared == {"jupbox-env:minimal-one": BOBS}
