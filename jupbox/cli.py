@@ -342,12 +342,19 @@ def trust(
 
 
 @app.command(rich_help_panel=_ONCE)
-def setup(box: BoxName = None, yes: Yes = False, debug: Debug = False) -> None:
+def setup(
+    box: BoxName = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="NVIDIA's container toolkit as well, for `gpus`.")
+    ] = False,
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
     """Install a Docker engine on a host that has none (Debian, Ubuntu).
 
     [b]jupbox setup workbox[/b]
     """
-    _run("setup", box_name=box, yes=yes, debug=debug)
+    _run("setup", box_name=box, gpu=gpu, yes=yes, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)

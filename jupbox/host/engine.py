@@ -116,6 +116,11 @@ _OTHERS: Final = (
     "DOCKER_DEFAULT_PLATFORM", "BUILDX_BUILDER", "PYTHON_ON_WHALES_DEBUG",
 )  # fmt: skip
 
+COMPOSE_PROJECT: Final = "com.docker.compose.project"
+"""Compose's own label on all that it made; its value is the stack, and sidecars have no other."""
+
+_PASSING: Final = "jupbox-passing-"
+
 # Docker waits for what follows the first of them, and its own, Ctrl-P, is a shell's last command.
 _DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^,ctrl-@"
 
@@ -439,7 +444,7 @@ class Engine:
                 container.name
                 for container, bindings in published
                 if port in {one for _, one in bindings}
-                and container.labels.get("com.docker.compose.project") != except_stack
+                and container.labels.get(COMPOSE_PROJECT) != except_stack
             ),
             None,
         )
@@ -783,7 +788,12 @@ def _hand_on(pipe: IO[bytes]) -> None:
 
 def _passing_name() -> str:
     """A container's name that nobody has."""
-    return f"jupbox-passing-{secrets.token_hex(6)}"
+    return f"{_PASSING}{secrets.token_hex(6)}"
+
+
+def is_passing(container: str) -> bool:
+    """Whether a container's name is that of one that an interrupted command left behind."""
+    return container.startswith(_PASSING)
 
 
 def is_disk_full(said: str) -> bool:

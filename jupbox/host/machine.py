@@ -9,7 +9,7 @@ import fcntl
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -91,6 +91,10 @@ class Machine(Protocol):
         """
         ...
 
+    def forget(self, name: str) -> None:
+        """Remove what `exclusive` left there for `name`; for whoever holds it, as the last act."""
+        ...
+
     def tunnel(self, port: int, *, local_port: int = 0) -> AbstractContextManager[int]:
         """A port on this computer's 127.0.0.1 that leads to 127.0.0.1:`port` there.
 
@@ -170,6 +174,13 @@ class LocalMachine:
             except BlockingIOError:
                 raise busy(self.name) from None
             yield
+
+    def forget(self, name: str) -> None:
+        """See `Machine.forget`."""
+        folder = platformdirs.user_state_path("jupbox")
+        (folder / f"{name}.lock").unlink(missing_ok=True)
+        with suppress(OSError):  # others are left in it
+            folder.rmdir()
 
     @contextmanager
     def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:

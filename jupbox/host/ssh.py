@@ -38,6 +38,12 @@ command -v flock >/dev/null || { echo held; exec cat; }
 exec flock -n "$folder/$1.lock" sh -c 'echo held; exec cat'
 """
 
+_FORGET: Final = """
+folder=${XDG_STATE_HOME:-$HOME/.local/state}/jupbox
+rm -f "$folder/$1.lock"
+rmdir "$folder" 2>/dev/null || true
+"""
+
 
 class SshMachine:
     """A computer behind ssh; connects on first use."""
@@ -277,6 +283,10 @@ class SshMachine:
             holder.stdout.close()
             holder.wait()
 
+    def forget(self, name: str) -> None:
+        """See `Machine.forget`."""
+        self.run(["sh", "-c", _FORGET, "sh", name])
+
     def hold(self) -> subprocess.Popen[bytes]:
         """A session that ends when the connection does; it keeps an unused master alive.
 
@@ -294,6 +304,8 @@ class SshMachine:
         """End the master connection, if there is one: a new login sees new groups."""
         if self.is_connected():
             run_here(self._mux("-O", "exit"), input=b"", timeout=10, machine=self.name)
+        for suffix in (".sock", ".to"):
+            self._control.with_suffix(suffix).unlink(missing_ok=True)
 
 
 @contextmanager

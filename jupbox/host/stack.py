@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from jupbox import labels as label
-from jupbox.host.engine import Container, Engine, Image, tar
+from jupbox.host.engine import COMPOSE_PROJECT, Container, Engine, Image, is_passing, tar
 from jupbox.pki import Authority
 from jupbox.plan import Certificates
 from jupbox.render import Account, volume_names
@@ -23,6 +23,8 @@ from jupbox.secret import Secret
 SEAL: Final = "/etc/jupbox/seal"
 _VOLUME: Final = "/volume"
 _SEALED_FILES: Final = {"cert.pem", "key.pem", "password.hash", "seal.json"}
+_ENVIRONMENT: Final = "jupbox-env"
+_BASE: Final = "jupbox-base"
 AUTHORITY_LABEL: Final = "dev.jupbox.authority"
 LEAF_LABEL: Final = "dev.jupbox.leaf"
 
@@ -124,6 +126,93 @@ def observe(engine: Engine, name: str) -> State:
         releases=tuple(sorted(releases, key=lambda release: -release.generation)),
         volumes=engine.volumes(mine),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Belongings:
+    """All that a stack has on its engine, half of it or whole; names, in the order of removal.
+
+    Attributes:
+        containers: name to state, sidecars' too.
+        images: tags of its own images, an ID where one has none.
+        environments: tags of environment images that it alone uses, and then of bootstrapped
+            bases if no environment is left.
+        shared: tags of environment images that it uses, to a stack that uses it too.
+        secrets: volumes that mean nothing without the stack.
+        data: the home volume, and all volumes of sidecars.
+    """
+
+    containers: Mapping[str, str]
+    networks: tuple[str, ...]
+    images: tuple[str, ...]
+    environments: tuple[str, ...]
+    shared: Mapping[str, str]
+    secrets: tuple[str, ...]
+    data: tuple[str, ...]
+
+    @property
+    def has_own(self) -> bool:
+        """Whether there is anything of the stack's own but data."""
+        return any((self.containers, self.networks, self.images, self.secrets))
+
+
+def belongings(engine: Engine, name: str) -> Belongings:
+    """Look for all that a stack has, by its labels and by compose's."""
+    mine = ({label.STACK: name}, {COMPOSE_PROJECT: name})
+    # by compose's label alone: somebody's own container of a sealed image has the image's labels
+    containers = engine.containers({COMPOSE_PROJECT: name})
+    containers += [c for c in engine.containers({label.STACK: name}) if is_passing(c.name)]
+    images = engine.images({label.STACK: name})
+    labels = [c.labels for c in containers] + [i.labels for i in images]
+    locks = {each[label.LOCK] for each in labels if label.LOCK in each}
+    anonymous = engine.volumes({"com.docker.volume.anonymous": ""})
+    volumes = {volume for labels in mine for volume in engine.volumes(labels)}
+    volumes |= {v for c in containers for v in c.volumes.values() if v in anonymous}
+    fixed = volume_names(name, 0)
+    secret = {fixed["tmp"], fixed["authority"], *(v for v in volumes if _generation(v))}
+    environments, shared = _environments(engine, name, locks)
+    return Belongings(
+        containers={c.name: c.state for c in containers},
+        networks=tuple(sorted({n for labels in mine for n in engine.networks(labels)})),
+        images=tuple(sorted(tag for image in images for tag in _names(image, name))),
+        environments=environments,
+        shared=shared,
+        secrets=tuple(sorted(volumes & secret)),
+        data=tuple(sorted(volumes - secret)),
+    )
+
+
+def _environments(
+    engine: Engine, name: str, locks: set[str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The environment images that go with a stack, and those that stay for another one."""
+    labels = [c.labels for c in engine.containers({label.KIND: "server"})]
+    labels += [i.labels for kind in ("sealed", "body") for i in engine.images({label.KIND: kind})]
+    users = {
+        each.get(label.LOCK, ""): each[label.STACK]
+        for each in labels
+        if each.get(label.STACK, name) != name
+    }
+    every = engine.images({label.KIND: "environment"})
+    used = [image for image in every if image.labels.get(label.LOCK, "") in locks]
+    going = [image for image in used if image.labels[label.LOCK] not in users]
+    bases = engine.tagged(_BASE) if going and len(going) == len(every) else []
+    names = [tag for image in going for tag in _names(image, _ENVIRONMENT)]
+    names += [tag for image in bases for tag in _names(image, _BASE)]
+    shared = {
+        tag: users[image.labels[label.LOCK]]
+        for image in used
+        if image not in going
+        for tag in _names(image, _ENVIRONMENT)
+    }
+    return tuple(names), shared
+
+
+def _names(image: Image, repository: str) -> list[str]:
+    """An image's tags that are jupbox's, its ID without any; other tags are a person's."""
+    if not image.tags:
+        return [image.id]
+    return [tag for tag in image.tags if tag.startswith(f"{repository}:")]
 
 
 def public_certificates(

@@ -193,6 +193,33 @@ def untrust(*, nickname: str, home: Path, system: bool) -> tuple[Store, ...]:
     return tuple(held)
 
 
+def holding(*, nickname: str, home: Path) -> tuple[Store, ...]:
+    """Return the stores that hold a box's authority, the system's among them; none is changed.
+
+    Args:
+        nickname: as `trust` was given it.
+        home: the user's home directory.
+    """
+    return tuple(
+        store
+        for store in (*stores(home), *_system_stores(nickname, wanted=True))
+        if _has_nickname(store, nickname=nickname)
+    )
+
+
+def _has_nickname(store: Store, *, nickname: str) -> bool:
+    if store.kind == "system":
+        return Path(store.location).is_file()
+    if store.kind == "keychain":
+        return bool(_keychain_fingerprints(store, nickname=nickname))
+    # without certutil nothing was ever put there
+    with contextlib.suppress(_StoreFailure):
+        return _is_database(Path(store.location)) and bool(
+            _certificates(store, _nss_nickname(nickname))
+        )
+    return False
+
+
 def is_trusted(*, ca_pem: bytes, nickname: str, home: Path) -> bool:
     """Tell whether each of the user's own stores trusts an authority; the system's is not asked.
 

@@ -1,8 +1,9 @@
-"""`setup`: an engine on a host that has none."""
+"""`setup`: an engine on a host that has none, and the way to its GPUs."""
 
 from __future__ import annotations
 
 from jupbox.console import Console
+from jupbox.host import gpu as gpu_setup
 from jupbox.host import setup as engine_setup
 from jupbox.host.ssh import SshMachine
 from jupbox.project import Box
@@ -10,16 +11,23 @@ from jupbox.site import Surroundings, load_project, machine_of
 from jupbox.workflows.found import place
 
 
-def setup(box_name: str | None, *, around: Surroundings, console: Console, yes: bool) -> None:
-    """Put an engine on a host that has none."""
+def setup(
+    box_name: str | None, *, around: Surroundings, console: Console, gpu: bool, yes: bool
+) -> None:
+    """Put an engine on a host that has none; with `gpu` one that hands out the host's GPUs."""
     box = load_project(around).box(box_name)
-    setup_engine(box, console=console, yes=yes)
+    setup_engine(box, console=console, gpu=gpu, yes=yes)
 
 
-def setup_engine(box: Box, *, console: Console, yes: bool) -> None:
+def setup_engine(box: Box, *, console: Console, yes: bool, gpu: bool = False) -> None:
     """Say what has to be done, ask, and do it; nothing where the engine is ready."""
     machine = machine_of(box)
-    steps = engine_setup.plan_setup(engine_setup.look(machine), clients=machine.is_local)
+    state = engine_setup.look(machine)
+    for_engine = engine_setup.plan_setup(state, clients=machine.is_local)
+    for_gpu = (
+        gpu_setup.plan_gpu(state, gpu_setup.look(machine, state), name=machine.name) if gpu else ()
+    )
+    steps = (*for_engine, *for_gpu)
     if not steps:
         console.plain(f"The Docker engine on {place(box)} is ready; nothing to set up.")
         return
@@ -33,7 +41,10 @@ def setup_engine(box: Box, *, console: Console, yes: bool) -> None:
             stage.detail(text)
             said.append(text)
 
-        engine_setup.setup(machine, say=say)
+        if for_engine:
+            engine_setup.setup(machine, say=say)
+        if for_gpu:
+            gpu_setup.setup_gpu(machine, say=say)
     titles = tuple(step.title for step in steps)
     for text in said:
         if not text.startswith(titles):

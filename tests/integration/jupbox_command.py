@@ -125,8 +125,9 @@ class StackOnBox:
         return self.box.exec("docker", *arguments, input=input, timeout=300)
 
     def inspect(self) -> dict[str, Any]:
-        """The stack's only container."""
-        found = self._listed("ps", "--all", "--no-trunc", "--format", "{{.ID}}")
+        """The stack's only container with a notebook."""
+        server = f"label={label.KIND}=server"
+        found = self._listed("ps", "--all", "--no-trunc", "--format", "{{.ID}}", "--filter", server)
         assert len(found) == 1, f"{self.name} has {len(found)} containers"
         return dict(json.loads(self.docker("inspect", found[0]))[0])
 
@@ -160,19 +161,21 @@ class StackOnBox:
         said = self.exec("/opt/env/bin/python", "-P", "-m", "jupbox_server.control", *words)
         return json.loads(said) if said.strip() else None
 
-    def start_kernel(self) -> str:
+    def start_kernel(self, name: str = "python3") -> str:
         """A new kernel's id, once it is ready."""
-        kernel = str(self.control("POST", "/api/kernels", "--body", "{}")["id"])
-        self.run_in_kernel(kernel, "pass")
+        body = json.dumps({"name": name})
+        kernel = str(self.control("POST", "/api/kernels", "--body", body)["id"])
+        self.run_in_kernel(kernel, "1")  # Python and R alike
         return kernel
 
-    def run_in_kernel(self, kernel: str, code: str) -> None:
-        """Have a running kernel execute code, which must succeed."""
-        self.python(
+    def run_in_kernel(self, kernel: str, code: str) -> str:
+        """What code printed that a running kernel executed; it must succeed."""
+        return self.python(
             "from jupyter_client import BlockingKernelClient, find_connection_file\n"
             f"client = BlockingKernelClient(connection_file=find_connection_file({kernel!r}))\n"
-            "client.load_connection_file(); client.start_channels()\n"
-            "client.wait_for_ready(timeout=60)\n"
+            "client.load_connection_file()\n"
+            "client.hb_channel.time_to_dead = 60\n"  # R's heart begins to beat late
+            "client.start_channels(); client.wait_for_ready(timeout=60)\n"
             f"reply = client.execute_interactive({code!r}, timeout=60)\n"
             "assert reply['content']['status'] == 'ok', reply\n"
         )

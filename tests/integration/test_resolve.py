@@ -184,7 +184,11 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
     folder.mkdir()
 
     def run(
-        *requirements: str, ca_bundle: Path | None = None, uv: Path | None = None, **extra: str
+        *requirements: str,
+        ca_bundle: Path | None = None,
+        uv: Path | None = None,
+        prefer: tuple[PythonPackage, ...] = (),
+        **extra: str,
     ) -> tuple[PythonPackage, ...]:
         return resolve_python(
             requirements,
@@ -193,6 +197,7 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
             environ={**environ, **extra},
             ca_bundle=ca_bundle,
             cwd=folder,
+            prefer=prefer,
         )
 
     return run
@@ -228,6 +233,14 @@ def test_a_requirement_of_each_kind_is_honoured(resolve: Resolve, index: Index) 
         "demo<2", "source; sys_platform == 'win32'", "leaf==1.*", UV_DEFAULT_INDEX=index.url()
     )
     assert [(item.name, item.version) for item in packages] == [("demo", "1.0"), ("leaf", "1.0")]
+
+
+def test_a_version_that_is_preferred_stays_while_it_fits(resolve: Resolve, index: Index) -> None:
+    older = resolve("demo==1.0", UV_DEFAULT_INDEX=index.url())
+    same = resolve("demo", "leaf", prefer=older, UV_DEFAULT_INDEX=index.url())
+    assert {package.name: package.version for package in same} == {"demo": "1.0", "leaf": "1.0"}
+    newer = resolve("demo>1", prefer=older, UV_DEFAULT_INDEX=index.url())
+    assert {package.name: package.version for package in newer} == {"demo": "2.0", "leaf": "1.0"}
 
 
 def test_what_differs_between_x86_and_arm_carries_a_marker(resolve: Resolve, index: Index) -> None:

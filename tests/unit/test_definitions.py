@@ -25,8 +25,8 @@ def _names(requirements: tuple[str, ...]) -> set[str]:
     return {item.split(">=")[0] for item in requirements}
 
 
-def test_minimal_and_scipy_ship(project: Project) -> None:
-    assert {"minimal", "scipy"} <= set(project.images)
+def test_minimal_scipy_and_r_ship(project: Project) -> None:
+    assert set(project.images) == {"minimal", "scipy", "r"}
     assert all(image.shipped for image in project.images.values())
 
 
@@ -51,6 +51,13 @@ def test_scipy_is_minimal_and_the_scientific_stack(project: Project) -> None:
     assert [layer.name for layer in scipy.layers] == ["minimal", "scipy"]
     assert _names(scipy.layers[1].python) == stack
     assert scipy.base == project.image("minimal").base == DEFAULT_BASE
+
+
+def test_r_is_minimal_with_r_and_its_kernel_from_debian(project: Project) -> None:
+    image = project.image("r")
+    assert [layer.name for layer in image.layers] == ["minimal", "r"]
+    assert {"r-base-core", "r-cran-irkernel", "r-recommended"} <= set(image.apt)
+    assert image.layers[1].python == ()
 
 
 @pytest.mark.parametrize("name", sorted(shipped_definitions()))

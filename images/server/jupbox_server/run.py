@@ -2,7 +2,8 @@
 
 Without a command it is a login shell. The exit code is the command's: 127 if it is not found, 126
 if it cannot be run, 128+N if signal N ended it, 125 if it was not this far. Without a terminal
-no key reaches the command; `--signal NAME --id TOKEN` then sends it what would have been typed.
+no key reaches the command; `--signal NAME --id TOKEN` then sends it what would have been typed, and
+with one that it hung up.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -29,6 +30,8 @@ RUNNING = CONTROL_SOCKET.parent
 NOT_STARTED, NOT_EXECUTABLE, NOT_FOUND, SIGNALLED = 125, 126, 127, 128
 #: Seconds for a command to come up that is to get a signal: both start at the same moment.
 COMING = 2.0
+#: Seconds after which a file that nobody has locked belongs to a command that has ended.
+SWEPT = 60.0
 
 # What a terminal or a dying connection would send; the group is not that of this process.
 _HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -100,6 +103,27 @@ def _noted(path: Path, group: int) -> Iterator[None]:
             yield
         finally:
             path.unlink(missing_ok=True)
+
+
+def _stand(path: Path) -> None:
+    """Keep this process's group in a file, locked for as long as the command has it open.
+
+    Should its terminal go away, nothing but a signal from outside tells the command.
+    """
+    for old in path.parent.glob("exec-*"):
+        _sweep(old)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    os.write(descriptor, f"{os.getpgrp()}\n".encode())
+    os.set_inheritable(descriptor, True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what a command on a terminal left; not while another is just coming up."""
+    with suppress(OSError), path.open() as file:
+        if time.time() - os.fstat(file.fileno()).st_mtime > SWEPT:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def _attend(command: Sequence[str], path: Path) -> int:
@@ -177,6 +201,9 @@ def _run(arguments: argparse.Namespace) -> int:
     command = arguments.command or [os.environ.get("SHELL") or "/bin/bash", "-l"]
     if arguments.id and not os.isatty(0):
         return _attend(command, path)
+    if arguments.id:
+        with suppress(OSError):  # it runs all the same
+            _stand(path)
     with _explained(command[0]):
         _become(command)
     return NOT_STARTED  # not reached

@@ -12,7 +12,7 @@ import pytest
 from jupbox import labels as label
 from jupbox import pki
 from jupbox.host import stack as room
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import COMPOSE_PROJECT, Engine, Image
 from jupbox.host.stack import SEAL, Credentials, State
 from jupbox.plan import Certificates
 from jupbox.render import Account
@@ -313,7 +313,7 @@ def test_bodies_of_releases_that_are_gone_go_too(fake: FakeEngine, engine: Engin
 # --- all that there is of it ------------------------------------------------------------------
 
 BOBS = "jupbox-bob_workbox"
-COMPOSED = {label.PROJECT: NAME}
+COMPOSED = {COMPOSE_PROJECT: NAME}
 
 
 def environment(digest: str, *tags: str) -> Image:
