@@ -92,6 +92,10 @@ class Console:
         """A line of the result."""
         self._out.print(Text(text))
 
+    def state(self, name: str, state: str, level: str) -> None:
+        """A result's first line: what it is about, and how that is (`ok`, `warning`, `error`)."""
+        self._out.print(Text.assemble(f"{name}: ", (state, _COLOURS[level])))
+
     def facts(self, rows: Sequence[tuple[str, str]]) -> None:
         """A result as aligned names and values."""
         width = max(len(name) for name, _ in rows)

@@ -69,11 +69,16 @@ class EngineState:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One change to a machine: a POSIX sh script, to be run by root."""
+    """One change to a machine: a POSIX sh script, to be run by root.
+
+    Attributes:
+        by_hand: what its user does where it fails.
+    """
 
     title: str
     why: str
     script: str
+    by_hand: str = f"install Docker by hand: {INSTRUCTIONS}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,12 +196,23 @@ fi
 """
 )
 
-_INSTALL: Final = r"""
+APT: Final = r"""
 set -eu
 export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
 get() { apt-get -q -o DPkg::Lock::Timeout=300 -o Dpkg::Options::=--force-confold "$@"; }
 # a package that would have to go is somebody's: then rather stop
 put_in() { get install -y --no-install-recommends --no-remove "$@"; }
+# apt's own downloader: its proxies, and it is there on the barest system
+download() { # URL, file
+    timeout 10 /usr/lib/apt/apt-helper -o Acquire::Retries=0 -o Acquire::http::Timeout=5 \
+        -o Acquire::https::Timeout=5 -o APT::Sandbox::User=root download-file "$1" "$2"
+}
+"""
+"""How a step's script installs packages."""
+
+_INSTALL: Final = (
+    APT
+    + r"""
 repositories() { apt-get indextargets --no-release-info --format "$1" 'Created-By: Packages'; }
 
 vendor_key=/etc/apt/keyrings/docker.asc
@@ -207,10 +223,7 @@ add_vendor() {
     [ -n "$vendor" ] || return 1
     case $(repositories '$(REPO_URI)') in *"$vendor"*) return 0 ;; esac
     scratch=$(mktemp -d)
-    # apt's own downloader: its proxies, and it is there on the barest system
-    if timeout 10 /usr/lib/apt/apt-helper -o Acquire::Retries=0 -o Acquire::http::Timeout=5 \
-        -o Acquire::https::Timeout=5 -o APT::Sandbox::User=root \
-        download-file "$vendor/gpg" "$scratch/key" && \
+    if download "$vendor/gpg" "$scratch/key" && \
         echo "$vendor_key_sha256  $scratch/key" | sha256sum --check --status
     then
         install -D -m 0644 "$scratch/key" "$vendor_key"
@@ -272,6 +285,7 @@ else
     put_in $packages
 fi
 """
+)
 
 _START: Final = (
     _PROBE
@@ -346,7 +360,7 @@ def setup(machine: Machine, *, say: Callable[[str], None]) -> EngineState:
         say(f"jupbox is not tested on Ubuntu; {before.os_version} should work.")
     for step in steps:
         say(f"{step.title}: {step.why}")
-        _do(machine, step, as_root=before.uid == 0)
+        perform(machine, step, as_root=before.uid == 0)
     after = look(machine) if steps else before
     if plan_setup(after, clients=machine.is_local):
         raise SetupError(
@@ -416,9 +430,18 @@ def plan_setup(
     if installs:
         steps.append(_install(state, vendor))
     if installs or not state.running or (state.has_service and not state.enabled_at_boot):
-        steps.append(_start(state, restart=installs and state.running))
+        steps.append(start(state, restart=installs and state.running))
     if state.uid != 0 and not state.socket_usable and not state.in_docker_group:
         steps.append(_join(state))
+    return allowed(state, steps)
+
+
+def allowed(state: EngineState, steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps that we may take.
+
+    Raises:
+        SetupError: we may not change anything, and there is something to change.
+    """
     if steps and state.uid != 0 and not state.has_sudo:
         raise SetupError(
             f"{state.user} may not change the system: {steps[0].title.lower()}.",
@@ -471,7 +494,7 @@ def _install(state: EngineState, vendor: Vendor) -> Step:
     return Step(
         title="Install Docker",
         why=f"engine, command line, Compose and Buildx; {origin}{release}.",
-        script=_assignments(variables) + _INSTALL,
+        script=assignments(variables) + _INSTALL,
     )
 
 
@@ -506,22 +529,28 @@ def _foreign(state: EngineState) -> SetupError:
     )
 
 
-def _start(state: EngineState, *, restart: bool) -> Step:
+def start(state: EngineState, *, restart: bool) -> Step:
+    """Have the engine run, now and after a boot; anew where it runs already and `restart` holds."""
     how = "by systemd, now and at each boot" if state.has_systemd else "by itself"
     why = f"{how}; its containers start anew." if restart else f"{how}."
     variables = {"restart": "yes" if restart else "no"}
-    return Step(title="Start the Docker engine", why=why, script=_assignments(variables) + _START)
+    return Step(title="Start the Docker engine", why=why, script=assignments(variables) + _START)
 
 
 def _join(state: EngineState) -> Step:
     return Step(
         title=f"Let {state.user} use the engine",
         why="by the group docker. Whoever is in it can become root on this machine.",
-        script=_assignments({"user": state.user}) + _JOIN,
+        script=assignments({"user": state.user}) + _JOIN,
     )
 
 
-def _do(machine: Machine, step: Step, *, as_root: bool) -> None:
+def perform(machine: Machine, step: Step, *, as_root: bool) -> None:
+    """Take a step.
+
+    Raises:
+        SetupError: it failed; the last that was complained of is in the message.
+    """
     # in braces, so that sh has read all of it before a program can eat the rest of the input
     script = f"{{\n{step.script}\n}} </dev/null\n"
     argv = ["sh", "-s"] if as_root else ["sudo", "-n", "sh", "-s"]
@@ -529,7 +558,7 @@ def _do(machine: Machine, step: Step, *, as_root: bool) -> None:
     if done.returncode != 0:
         raise SetupError(
             f"`{step.title}` failed on {machine.name}: {_reason(done.error)}",
-            remedy=f"Mend that and run it again, or install Docker by hand: {INSTRUCTIONS}",
+            remedy=f"Mend that and run it again, or {step.by_hand}",
         )
 
 
@@ -552,7 +581,8 @@ def _advice(state: EngineState, machine: Machine) -> Sequence[str]:
     return advice
 
 
-def _assignments(variables: Mapping[str, str]) -> str:
+def assignments(variables: Mapping[str, str]) -> str:
+    """The first lines of a script: variables, quoted."""
     return "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
 
 

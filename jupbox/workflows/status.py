@@ -20,6 +20,7 @@ from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import Found, control, files_of, find, url_of, user_of
 
 _MOST_PACKAGES: Final = 8
+_LEVELS: Final = {"healthy": "ok", "starting": "warning", "stopped": "warning"}
 
 
 def status(box_name: str | None, *, around: Surroundings, console: Console, as_json: bool) -> int:
@@ -121,13 +122,14 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         report["box"] if report["box"] == report["host"] else f"{report['box']} ({report['host']})"
     )
     if error := report.get("error"):
-        console.line(f"{where}: unknown")
+        console.state(where, "unknown", "error")
         console.facts([("Problem", error["message"]), ("Remedy", error["remedy"])])
         return
     if report["state"] == "absent":
-        console.line(f"{where}: no notebook server")
+        console.state(where, "no notebook server", "warning")
         return
-    console.line(f"{where}: {report['health'] or report['state']}")
+    health = report["health"] or report["state"]
+    console.state(where, health, _LEVELS.get(health, "error"))
     rows = [("URL", report["url"] or "none"), ("Files", report["files"])]
     if report["uptime_seconds"] is not None:
         rows.append(("Up for", _duration(report["uptime_seconds"])))
