@@ -174,7 +174,18 @@ def belongings(engine: Engine, name: str) -> Belongings:
     return Belongings(
         containers={c.name: c.state for c in containers},
         networks=tuple(sorted({n for labels in mine for n in engine.networks(labels)})),
-        images=tuple(sorted(tag for image in images for tag in _names(image, name))),
+        images=tuple(
+            sorted(
+                [tag for image in images for tag in _names(image, name)]
+                # compose built them for services beside the notebook
+                + [
+                    tag
+                    for image in engine.images({COMPOSE_PROJECT: name})
+                    for tag in image.tags
+                    if tag.startswith(f"{name}-")
+                ]
+            )
+        ),
         environments=environments,
         shared=shared,
         secrets=tuple(sorted(volumes & secret)),

@@ -18,7 +18,7 @@ from jupbox.errors import (
 from jupbox.host import base as bases
 from jupbox.host import network as networks
 from jupbox.host.base import Base
-from jupbox.host.engine import Image
+from jupbox.host.engine import COMPOSE_PROJECT, Image
 from jupbox.lock import (
     RECIPE,
     ImageLock,
@@ -33,7 +33,8 @@ def environment_image(site: Site, lock: ImageLock, *, newest_recipe: bool = Fals
     wanted = {label.KIND: "environment", label.LOCK: lock.digest()}
     if newest_recipe:
         wanted[label.RECIPE] = str(RECIPE)
-    found = site.engine.images(wanted)
+    # what a sidecar is built of inherits the labels; compose adds one of its own
+    found = [i for i in site.engine.images(wanted) if COMPOSE_PROJECT not in i.labels]
     return found[0] if found else None
 
 

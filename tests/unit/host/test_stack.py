@@ -397,3 +397,10 @@ def test_an_environment_that_another_stack_uses_stays(kind: str) -> None:
     found = belongings(FakeEngine(**theirs))  # type: ignore[arg-type]
     assert found.environments == ()
     assert found.shared == {"jupbox-env:minimal-one": BOBS}
+
+
+def test_what_compose_built_for_a_sidecar_is_the_stacks() -> None:
+    project = {"com.docker.compose.project": NAME}
+    mine = image(f"{NAME}-db:latest", project)
+    theirs = image("their/db:latest", project)
+    assert belongings(FakeEngine(all_images=[mine, theirs])).images == (f"{NAME}-db:latest",)

@@ -170,3 +170,14 @@ def test_a_teams_lock_is_not_resolved_anew_after_a_failed_build(
     with pytest.raises(BuildError):
         build(made, MOVED, [])
     assert again.kept == []
+
+
+def test_a_sidecar_that_is_built_on_the_environment_is_not_taken_for_it() -> None:
+    made = bench()
+    labels = {label.KIND: "environment", label.LOCK: LOCK.digest()}
+    sidecar = image("s-db:latest", {**labels, "com.docker.compose.project": "s"})
+    made.engine.all_images.append(sidecar)
+    assert building.environment_image(made.site, LOCK) is None
+    environment = image("jupbox-env:x", labels)
+    made.engine.all_images.append(environment)
+    assert building.environment_image(made.site, LOCK) == environment
