@@ -367,3 +367,20 @@ def prune(engine: Engine, state: State, *, keep: int) -> None:
         generation = _generation(volume)
         if generation and generation not in kept and volume != state.seal_volume:
             engine.remove_volume(volume)
+    # only of what this stack ran: another `up` may have built its own just now
+    locks = {r.image.labels.get(label.LOCK) for r in state.releases[keep:]}
+    if locks:
+        _remove_unused(
+            engine, locks - {r.image.labels.get(label.LOCK) for r in state.releases[:keep]}
+        )
+
+
+def _remove_unused(engine: Engine, locks: set[str | None]) -> None:
+    """Remove the environment images of locks that nothing on the engine uses any more."""
+    labels = [c.labels for c in engine.containers({label.KIND: "server"})]
+    labels += [i.labels for kind in ("sealed", "body") for i in engine.images({label.KIND: kind})]
+    used = {each.get(label.LOCK) for each in labels}
+    for image in engine.images({label.KIND: "environment"}):
+        if image.labels.get(label.LOCK) in locks - used:
+            for tag in _names(image, _ENVIRONMENT):
+                engine.remove_image(tag)

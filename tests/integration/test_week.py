@@ -33,14 +33,8 @@ def weekbox(ada: MainJob, keyring: Keyring) -> Iterator[BoxUnderTest]:
     with running_box("workbox", keyring, alias=BOX) as box:
         box.exec("mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", "/var/lib/docker")
         box.kill_engine()
-        repositories = ("jupbox-base", "jupbox-env")
-        tags = [
-            tag
-            for name in repositories
-            for tag in ada.box.exec(
-                "docker", "images", "--format", "{{.Repository}}:{{.Tag}}", name
-            ).split()
-        ]
+        form = "{{.Repository}}:{{.Tag}}"
+        tags = ada.box.exec("docker", "images", "--format", form, "jupbox-base").split()
         save = ["docker", "exec", ada.box.container, "docker", "save", *tags]
         load = ["docker", "exec", "-i", box.container, "docker", "load"]
         with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:

@@ -310,6 +310,22 @@ def test_bodies_of_releases_that_are_gone_go_too(fake: FakeEngine, engine: Engin
     assert {f"{NAME}:seal-2", f"{NAME}:body-new"} == kept
 
 
+def test_environments_of_old_releases_go_unless_somebody_uses_them(
+    fake: FakeEngine, engine: Engine
+) -> None:
+    for number, lock in enumerate(("gone", "shared", "kept", "kept", "new"), start=1):
+        fake.all_images.append(sealed_image(NAME, number, **{label.LOCK: lock}))
+    fake.all_images.append(sealed_image("jupbox-bob_workbox", 1, **{label.LOCK: "shared"}))
+    for lock in ("gone", "shared", "kept", "new", "somebody-builds-it-now"):
+        fake.all_images.append(
+            image(f"jupbox-env:{lock}", {label.KIND: "environment", label.LOCK: lock})
+        )
+    room.prune(engine, state(fake), keep=3)
+    left = {tag for i in fake.all_images for tag in i.tags if tag.startswith("jupbox-env:")}
+    names = ("shared", "kept", "new", "somebody-builds-it-now")
+    assert left == {f"jupbox-env:{name}" for name in names}
+
+
 # --- all that there is of it ------------------------------------------------------------------
 
 BOBS = "jupbox-bob_workbox"
