@@ -493,6 +493,6 @@ def _network(host: Host, engine: EngineSeen | None) -> Iterator[Finding]:
 
 def _resolves(name: str, where: str, dns: Reach, remedy: str) -> Finding:
     if dns.problem is None:
-        return fine(BOX, name, f"Names resolve {where} ({dns.address}).")
+        return fine(BOX, name, f"Names resolve {where}.")
     message = f"{dns.address} does not resolve {where}: {dns.problem}."
     return warning(BOX, name, message, remedy)

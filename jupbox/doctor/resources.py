@@ -64,7 +64,7 @@ def of_reach(area: str, name: str, title: str, reach: Reach) -> Finding:
             "Nothing to do, unless a build fails.",
         )
     if reach.problem is None:
-        return fine(area, name, f"{title} answers ({reach.address}).")
+        return fine(area, name, f"{title} answers.")
     where = "this machine's" if area == LAPTOP else "that machine's"
     return Finding(
         area=area,

@@ -90,7 +90,8 @@ def _install(
     there = {p.name: p.version for p in _python(running, kernel)} if running else {}
     missing = tuple(p for p in _python(lock, kernel) if there.get(p.name) != p.version)
     if missing:
-        with console.stage(f"Installing {len(missing)} packages in the running server"):
+        count = "1 package" if len(missing) == 1 else f"{len(missing)} packages"
+        with console.stage(f"Installing {count} in the running server"):
             definition = found.site.project.image(found.site.box.image)
             inside.hand_over_network(found.site, container, account, definition)
             inside.install_beside(
