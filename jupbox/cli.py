@@ -27,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A Jupyter server with TLS and a password on any machine you can ssh to.\n\n"
     "[b]jupbox up workbox[/b] puts it there, [b]jupbox open workbox[/b] brings it to your browser.",
-    epilog="Examples:  jupbox up workbox, jupbox open workbox, jupbox status, jupbox logs -f",
+    epilog="Examples:  jupbox up workbox, jupbox open workbox, jupbox doctor",
 )
 
 _EVERY_DAY = "Every day"
@@ -118,6 +118,16 @@ def _unexpected(error: Exception) -> JupboxError:
     )
 
 
+class _Exec(TyperCommand):
+    """What follows `--` at once stands for no box: click would swallow the word that says so."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        options = next((n for n, arg in enumerate(args) if arg[:1] != "-" or arg == "--"), None)
+        if options is not None and args[options] == "--":
+            args.insert(options, "--")
+        return super().parse_args(ctx, args)
+
+
 @app.command(rich_help_panel=_EVERY_DAY)
 def up(
     box: BoxName = None,
@@ -189,30 +199,33 @@ def status(
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
-def logs(
-    box: BoxName = None,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
-    since: Annotated[
-        str | None, typer.Option(help="Only what is younger: `10m`, `2h`, or a time.")
+def add(
+    packages: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PACKAGE...",
+            help="Python requirements: `polars`, `'pandas>=2'`.",
+            show_default=False,
+        ),
     ] = None,
-    tail: Annotated[str, typer.Option(help="Only that many last lines.")] = "all",
+    apt: Annotated[
+        list[str] | None, typer.Option("--apt", metavar="NAME", help="A Debian package, too.")
+    ] = None,
+    kernel: Annotated[
+        str | None, typer.Option("--kernel", metavar="NAME", help="Into that kernel's environment.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BOX", help="The box; the only one by default.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
-    """Show the server's log.
+    """Add packages to the running server, the definition and the lock.
 
-    [b]jupbox logs workbox -f --since 10m[/b]
+    [b]jupbox add polars --apt graphviz[/b]
     """
-    _run("logs", box_name=box, follow=follow, since=since, tail=tail, debug=debug)
-
-
-class _Exec(TyperCommand):
-    """What follows `--` at once stands for no box: click would swallow the word that says so."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        options = next((n for n, arg in enumerate(args) if arg[:1] != "-" or arg == "--"), None)
-        if options is not None and args[options] == "--":
-            args.insert(options, "--")
-        return super().parse_args(ctx, args)
+    if not packages and not apt:
+        raise typer.BadParameter("Name a package, or --apt NAME.")
+    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, debug=debug)
 
 
 @app.command(
@@ -248,29 +261,29 @@ def exec_(
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
+def logs(
+    box: BoxName = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    since: Annotated[
+        str | None, typer.Option(help="Only what is younger: `10m`, `2h`, or a time.")
+    ] = None,
+    tail: Annotated[str, typer.Option(help="Only that many last lines.")] = "all",
+    debug: Debug = False,
+) -> None:
+    """Show the server's log.
+
+    [b]jupbox logs workbox -f --since 10m[/b]
+    """
+    _run("logs", box_name=box, follow=follow, since=since, tail=tail, debug=debug)
+
+
+@app.command(rich_help_panel=_EVERY_DAY)
 def down(box: BoxName = None, debug: Debug = False) -> None:
     """Stop the server; everything is kept.
 
     [b]jupbox down workbox[/b]
     """
     _run("down", box_name=box, debug=debug)
-
-
-@app.command(rich_help_panel=_ONCE)
-def rm(
-    box: BoxName = None,
-    data: Annotated[
-        bool,
-        typer.Option("--data", help="The home volume too, and sidecars' data; asks for its name."),
-    ] = False,
-    yes: Yes = False,
-    debug: Debug = False,
-) -> None:
-    """Remove the server and every trace of it; never the notebooks' folder.
-
-    [b]jupbox rm workbox[/b]
-    """
-    _run("remove", box_name=box, data=data, yes=yes, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -342,22 +355,6 @@ def trust(
 
 
 @app.command(rich_help_panel=_ONCE)
-def setup(
-    box: BoxName = None,
-    gpu: Annotated[
-        bool, typer.Option("--gpu", help="NVIDIA's container toolkit as well, for `gpus`.")
-    ] = False,
-    yes: Yes = False,
-    debug: Debug = False,
-) -> None:
-    """Install a Docker engine on a host that has none (Debian, Ubuntu).
-
-    [b]jupbox setup workbox[/b]
-    """
-    _run("setup", box_name=box, gpu=gpu, yes=yes, debug=debug)
-
-
-@app.command(rich_help_panel=_ONCE)
 def doctor(
     box: BoxName = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
@@ -372,34 +369,20 @@ def doctor(
     _run("doctor", box_name=box, as_json=as_json, debug=debug)
 
 
-@app.command(rich_help_panel=_EVERY_DAY)
-def add(
-    packages: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="PACKAGE...",
-            help="Python requirements: `polars`, `'pandas>=2'`.",
-            show_default=False,
-        ),
-    ] = None,
-    apt: Annotated[
-        list[str] | None, typer.Option("--apt", metavar="NAME", help="A Debian package, too.")
-    ] = None,
-    kernel: Annotated[
-        str | None, typer.Option("--kernel", metavar="NAME", help="Into that kernel's environment.")
-    ] = None,
-    on: Annotated[
-        str | None, typer.Option("--on", metavar="BOX", help="The box; the only one by default.")
-    ] = None,
+@app.command(rich_help_panel=_ONCE)
+def setup(
+    box: BoxName = None,
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="NVIDIA's container toolkit as well, for `gpus`.")
+    ] = False,
+    yes: Yes = False,
     debug: Debug = False,
 ) -> None:
-    """Add packages to the running server, the definition and the lock.
+    """Install a Docker engine on a host that has none (Debian, Ubuntu).
 
-    [b]jupbox add polars --apt graphviz[/b]
+    [b]jupbox setup workbox[/b]
     """
-    if not packages and not apt:
-        raise typer.BadParameter("Name a package, or --apt NAME.")
-    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, debug=debug)
+    _run("setup", box_name=box, gpu=gpu, yes=yes, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -418,6 +401,23 @@ def lock(
     [b]jupbox lock datasci[/b]
     """
     _run("lock", names=images or [], on=on, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def rm(
+    box: BoxName = None,
+    data: Annotated[
+        bool,
+        typer.Option("--data", help="The home volume too, and sidecars' data; asks for its name."),
+    ] = False,
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
+    """Remove the server and every trace of it; never the notebooks' folder.
+
+    [b]jupbox rm workbox[/b]
+    """
+    _run("remove", box_name=box, data=data, yes=yes, debug=debug)
 
 
 def main() -> NoReturn:

@@ -51,6 +51,37 @@ def add_packages(
     return tomlkit.dumps(document)
 
 
+def own_image(text: str, *, box: str, extends: str) -> tuple[str, str]:
+    """The text with an image of the project's own for a box, and what it is called.
+
+    A definition that ships cannot be added to; one that extends it can.
+
+    Args:
+        text: of a file that is valid and has the box.
+        box: the box's name.
+        extends: the definition that the box used so far.
+
+    Raises:
+        ConfigError: the text has no such box: it is one of the user's own configuration.
+    """
+    document = tomlkit.parse(text)
+    table = _table(document, "boxes", box)
+    if table is None:
+        raise ConfigError(
+            f"The box {box} is not in jupbox.toml, so no image of its own can be written for it.",
+            remedy=f'Write one: [images.my-{extends}] with extends = "{extends}", and have the '
+            f'box use it by image = "my-{extends}".',
+        )
+    images = document.setdefault("images", tomlkit.table(is_super_table=True))
+    name = box if box not in images and box != extends else f"{box}-image"
+    image = tomlkit.table()
+    image["extends"] = extends
+    image["python"] = tomlkit.array()
+    images[name] = image
+    table["image"] = name
+    return tomlkit.dumps(document), name
+
+
 def _table(container: Any, *path: str) -> Any | None:
     for key in path:
         if key not in container:

@@ -130,13 +130,19 @@ def _space_here(folder: Path) -> Space | None:
     except OSError:
         return None
     return Space(
-        path=str(there),
+        path=_from_home(there),
         mount=str(there),
         total=seen.f_blocks * seen.f_frsize,
         free=seen.f_bavail * seen.f_frsize,
         inodes=seen.f_files,
         free_inodes=seen.f_favail,
     )
+
+
+def _from_home(folder: Path) -> str:
+    """A path as a person writes it."""
+    home = Path.home()
+    return f"~/{folder.relative_to(home)}" if folder.is_relative_to(home) else str(folder)
 
 
 def _index_here(

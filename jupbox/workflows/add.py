@@ -28,7 +28,10 @@ def add(
     path = _project_file(project)
     box = project.box(on)
     before = path.read_text(encoding="utf-8")
-    after = editing.add_packages(before, image=box.image, python=packages, apt=apt, kernel=kernel)
+    text, image = before, box.image
+    if project.image(image).shipped:
+        text, image = editing.own_image(before, box=box.name, extends=image)
+    after = editing.add_packages(text, image=image, python=packages, apt=apt, kernel=kernel)
     with console.stage(f"Connecting to {place(box)}", live=False):
         found = find(on, around=around, console=console)
     site = found.site
@@ -36,7 +39,7 @@ def add(
         wanted = _with(site, after, around)
         with console.stage("Asking the Python index" + (" and apt" if apt else "")) as stage:
             old = locking.usable_lock(site, project.image(box.image))
-            definition = wanted.project.image(box.image)
+            definition = wanted.project.image(image)
             if old is None or apt or site.facts.architecture not in old.platforms:
                 lock = locking.resolve_lock(
                     wanted, definition, stage=stage, prefer=old, record=False
@@ -46,6 +49,8 @@ def add(
         live = _install(found, lock, kernel=kernel, console=console) if packages else None
         # last, so that what failed before has changed no file
         _write(wanted, path, before, after, lock)
+    if image != box.image:
+        console.line(f"The box has an image of its own now: {image}, on top of {box.image}.")
     _report(packages, apt, lock, live, found=found, kernel=kernel, console=console)
 
 

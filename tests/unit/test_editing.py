@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tomllib
+
 import pytest
 
-from jupbox.editing import add_packages
+from jupbox.editing import add_packages, own_image
 from jupbox.errors import ConfigError
 
 TEXT = """\
@@ -59,3 +61,24 @@ def test_what_is_not_there_cannot_be_added_to(image: str, kernel: str | None, wo
 def test_a_name_twice_is_there_once() -> None:
     twice = add_packages(TEXT, image="own", python=["six", "six>=1"])
     assert twice.count("six") == 1
+
+
+def test_a_box_with_an_image_that_ships_gets_one_of_its_own() -> None:
+    text = '# ours\n[boxes.w]\nhost = "h" # there\n'
+    changed, name = own_image(text, box="w", extends="minimal")
+    assert name == "w"
+    assert tomllib.loads(changed) == {
+        "boxes": {"w": {"host": "h", "image": "w"}},
+        "images": {"w": {"extends": "minimal", "python": []}},
+    }
+    assert changed.startswith('# ours\n[boxes.w]\nhost = "h" # there\n')
+
+
+def test_the_name_of_an_image_that_is_there_is_left_alone() -> None:
+    _, name = own_image('[images.w]\nextends="scipy"\n[boxes.w]\n', box="w", extends="minimal")
+    assert name == "w-image"
+
+
+def test_a_box_of_another_file_cannot_get_one() -> None:
+    with pytest.raises(ConfigError, match="The box mine is not in"):
+        own_image("", box="mine", extends="minimal")
