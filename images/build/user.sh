@@ -31,5 +31,15 @@ fi
 unset jupbox
 END
 chmod 0644 /etc/profile.d/jupbox.sh
+# install.packages keeps to a library of one's own only where that folder is there already.
+if [ -f /etc/R/Rprofile.site ]; then
+    cat >> /etc/R/Rprofile.site << 'END'
+local({
+    own <- path.expand(Sys.getenv("R_LIBS_USER"))
+    if (nzchar(own) && !dir.exists(own) && dir.create(own, showWarnings = FALSE, recursive = TRUE))
+        .libPaths(c(own, .libPaths()))
+})
+END
+fi
 # apt's and others' account databases; a lock file would be the only other trace
 rm -f /etc/passwd- /etc/group- /etc/.pwd.lock

@@ -88,5 +88,7 @@ def sweep(job: MainJob, stack: str) -> None:
       | xargs -r docker volume rm
     docker images --filter {label} --format '{{{{.Repository}}}}:{{{{.Tag}}}}' \
       | xargs -r docker rmi -f
+    docker images --quiet --filter label=com.docker.compose.project={stack} \
+      | sort -u | xargs -r docker rmi -f
     """
     job.box.exec("sh", "-s", input=script, timeout=300)

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from jupbox.errors import SetupError
+from jupbox.host import gpu
 from jupbox.host.machine import Completed
-from jupbox.host.setup import EngineState, look, plan_setup, setup
+from jupbox.host.setup import EngineState, Vendor, look, plan_setup, setup
 from tests.integration.boxes.boxes import BoxUnderTest, Keyring, running_box, wait_until
 
 pytestmark = pytest.mark.slow
@@ -73,14 +74,15 @@ def an_image() -> bytes:
     return tar.getvalue()
 
 
-def runs_a_container(machine: OverSsh) -> bool:
+def runs_a_container(machine: OverSsh, *options: str) -> bool:
     """Whether an ordinary `docker run` works: the host's own programs, mounted into an image."""
     machine.run(["docker", "import", "-", "jupbox-setup-test"], input=an_image())
     mounts = [
         word for place in ("/usr", "/lib", "/lib64") for word in ("-v", f"{place}:{place}:ro")
     ]
-    command = ["docker", "run", "--rm", *mounts, "jupbox-setup-test", "/usr/bin/echo", "it runs"]
-    return machine.run(command, timeout=120).text == "it runs\n"
+    command = ["docker", "run", "--rm", *options, *mounts, "jupbox-setup-test"]
+    done = machine.run([*command, "/usr/bin/echo", "it runs"], timeout=120, check=False)
+    return done.text == "it runs\n"
 
 
 def versions_from(box: BoxUnderTest, suite: str) -> set[str]:
@@ -167,6 +169,7 @@ def test_debian_13_gets_an_engine_by_root(bare13: BoxUnderTest, laptop: dict[str
     check_that_again_does_nothing(bare13, machine)
     check_that_a_stopped_engine_is_started(bare13, machine)
     check_that_another_user_is_let_in(bare13, laptop)
+    check_that_its_gpus_can_be_handed_out(bare13, laptop)
 
 
 def check_that_again_does_nothing(box: BoxUnderTest, machine: OverSsh) -> None:
@@ -195,6 +198,53 @@ def check_that_another_user_is_let_in(box: BoxUnderTest, laptop: dict[str, str])
     ada = OverSsh(name=box.name, env=laptop)
     assert [step.title for step in plan_setup(look(ada))] == ["Let ada use the engine"]
     assert setup(ada, say=lambda sentence: None).socket_usable
+
+
+# A package of the toolkit's name whose runtime is runc, in a repository in a folder.
+FAKE_TOOLKIT = r"""
+mkdir -p /opt/fake/package/DEBIAN /opt/fake/package/usr/bin
+cd /opt/fake
+printf '%s\n' 'Package: nvidia-container-toolkit' 'Version: 1' 'Architecture: all' \
+    'Maintainer: nobody <nobody@localhost>' 'Description: none' > package/DEBIAN/control
+cat > package/usr/bin/nvidia-ctk <<'SH'
+#!/bin/sh
+[ "$*" = "runtime configure --runtime=docker" ] || exit 2
+mkdir -p /etc/docker
+echo '{"runtimes": {"nvidia": {"path": "runc"}}}' > /etc/docker/daemon.json
+SH
+printf '#!/bin/sh\n' > package/usr/bin/nvidia-container-runtime-hook
+chmod 0755 package/usr/bin/*
+dpkg-deb --build package toolkit.deb
+{ cat package/DEBIAN/control; echo 'Filename: ./toolkit.deb'; echo "Size: $(stat -c %s toolkit.deb)"
+  echo "SHA256: $(sha256sum toolkit.deb | cut -d ' ' -f 1)"; } > Packages
+echo 'deb [trusted=yes] file:/opt/fake ./' > /etc/apt/sources.list.d/fake.list
+"""
+
+
+def check_that_its_gpus_can_be_handed_out(box: BoxUnderTest, laptop: dict[str, str]) -> None:
+    machine = OverSsh(name=box.name, env=laptop)  # ada, by sudo
+    said: list[str] = []
+    with pytest.raises(SetupError, match="no NVIDIA GPU, or its driver is not loaded"):
+        gpu.setup_gpu(machine, say=said.append)
+    box.exec("touch", "/dev/nvidiactl")
+    nowhere = Vendor(url="https://127.0.0.1:9/nvidia", key_sha256="0" * 64)
+    with pytest.raises(SetupError, match=r"127\.0\.0\.1:9 is not reached") as caught:
+        gpu.setup_gpu(machine, say=said.append, vendor=nowhere)
+    assert gpu.INSTRUCTIONS in caught.value.remedy
+    assert not runs_a_container(machine, "--gpus", "all")
+
+    box.exec("sh", "-ec", FAKE_TOOLKIT)
+    gpu.setup_gpu(machine, say=said.append)
+
+    assert any("running kernels on this host end" in sentence for sentence in said)
+    assert runs_a_container(machine, "--gpus", "all")
+    state = look(machine)
+    assert gpu.plan_gpu(state, gpu.look(machine, state), name=machine.name) == ()
+    # a card that is gone is no reason to refuse what is there
+    box.exec("rm", "/dev/nvidiactl")
+    before = fingerprint(box)
+    gpu.setup_gpu(machine, say=said.append)
+    assert fingerprint(box) == before
 
 
 def test_an_unknown_system_is_refused_and_left_alone(
