@@ -253,13 +253,14 @@ def _run(found: Found, target: Target, sealed: stacks.Release | None, console: C
     if target.actions & {Action.DEPLOY, Action.BESIDE}:
         _compose(found, target, sealed, console)
     if container and Action.START in target.actions:
-        with console.stage(f"Starting the server on {place(site.box)}"):
+        with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
             site.engine.start(container.id)
-    if target.actions & {Action.DEPLOY, Action.START}:
-        console.standing = (
-            f"The server on {place(site.box)} was started; "
-            "the same command looks whether it answers."
-        )
+            console.standing = _started(site.box)
+
+
+def _started(box: Box) -> str:
+    """What a Ctrl-C that was held back until here leaves standing."""
+    return f"The server on {place(box)} was started; the same command looks whether it answers."
 
 
 def _compose(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
@@ -282,6 +283,8 @@ def _compose(found: Found, target: Target, sealed: stacks.Release | None, consol
             sidecars.remove_unwanted(site, merged)
             if whole or beside:
                 deploying.deploy(site, stack, text, services=() if whole else beside)
+            if whole:
+                console.standing = _started(site.box)
 
 
 def _wait(found: Found, target: Target, console: Console) -> bytes:

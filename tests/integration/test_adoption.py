@@ -12,6 +12,7 @@ import jupbox
 from jupbox.errors import UnknownNameError
 from tests.integration.jupbox_command import Laptop, MainJob
 from tests.integration.team import Team, sweep, team
+from tests.integration.test_clients import opened
 
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
@@ -34,7 +35,7 @@ def gpu(ada: MainJob, tmp_path: Path) -> Iterator[Team]:
 
 
 def test_a_fresh_laptop_adopts_what_runs_and_changes_nothing(
-    gpu: Team, other_laptop: Laptop
+    gpu: Team, other_laptop: Laptop, tmp_path: Path
 ) -> None:
     before = gpu.stack.identity()
     host = gpu.job.box.name
@@ -44,6 +45,9 @@ def test_a_fresh_laptop_adopts_what_runs_and_changes_nothing(
     other_laptop.must("up", f"{host}/gpu")
     changed = other_laptop.must("password", f"{host}/gpu", "--generate")
     assert changed.password
+    with opened(other_laptop, f"{host}/gpu", tmp_path) as (url, token):
+        assert url.startswith("https://localhost:")
+        assert token
     assert gpu.stack.identity() == before
     limits = gpu.stack.inspect()["HostConfig"]
     assert (limits["Memory"], limits["NanoCpus"]) == (600 << 20, 1_500_000_000)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.boxes.boxes import wait_until
-from tests.integration.jupbox_command import MainJob
+from tests.integration.jupbox_command import Laptop, MainJob
 
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
@@ -31,14 +31,14 @@ with JupyterKernelClient(server_url=url, token=token) as kernel:
 
 
 @contextmanager
-def opened(job: MainJob, folder: Path) -> Iterator[tuple[str, str]]:
+def opened(laptop: Laptop, box: str, folder: Path) -> Iterator[tuple[str, str]]:
     """`jupbox open --url` for as long as the test needs it: (address, token)."""
     said = folder / "said"
-    command = [sys.executable, "-m", "jupbox", "open", job.box.name, "--url"]
+    command = [sys.executable, "-m", "jupbox", "open", box, "--url"]
     with said.open("w") as out:
         process = subprocess.Popen(
             command, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
-            env=dict(job.laptop.environ), cwd=job.laptop.folder,
+            env=dict(laptop.environ), cwd=laptop.folder,
         )  # fmt: skip
         try:
             wait_until(lambda: bool(_CLIENT_URL.search(said.read_text())), "the link", timeout=60)
@@ -54,7 +54,7 @@ def test_a_plain_client_runs_a_cell_over_the_tunnel(ada: MainJob, tmp_path: Path
     authority = tmp_path / "ca.pem"
     authority.write_text(ada.ca_pem)
     trust = {"SSL_CERT_FILE": str(authority), "REQUESTS_CA_BUNDLE": str(authority)}
-    with opened(ada, tmp_path) as (url, token):
+    with opened(ada.laptop, ada.box.name, tmp_path) as (url, token):
         laptop = ada.laptop.at(tmp_path, **trust)
         done = laptop.run(sys.executable, "-c", SCRIPT, input=f"{url} {token}")
         assert done.code == 0, done.stderr
