@@ -280,11 +280,12 @@ def _compose(found: Found, target: Target, sealed: stacks.Release | None, consol
         what = "the server" if whole else ", ".join(beside) or "nothing beside the server"
         # seconds, and half of it is worse than a Ctrl-C that waits for its end
         with console.stage(f"Starting {what} on {place(site.box)}"), uninterrupted():
-            sidecars.remove_unwanted(site, merged)
             if whole or beside:
                 deploying.deploy(site, stack, text, services=() if whole else beside)
             if whole:
                 console.standing = _started(site.box)
+        # not before: a Ctrl-C there would leave the old server without what it had beside it
+        sidecars.remove_unwanted(site, merged)
 
 
 def _wait(found: Found, target: Target, console: Console) -> bytes:

@@ -20,7 +20,7 @@ def kernel(ada: MainJob) -> Iterator[str]:
     yield found
     ada.ensure_running()
     pip = "/opt/env/bin/python -P -m jupbox_server.run -- python -m pip"
-    ada.stack.exec("sh", "-c", f"{pip} uninstall -q -y iniconfig packaging || true")
+    ada.stack.exec("sh", "-c", f"{pip} uninstall -q -y iniconfig packaging pyparsing || true")
 
 
 def side(ada: MainJob) -> dict[str, str]:
@@ -56,7 +56,7 @@ def test_what_it_breaks_is_named_and_the_image_is_whole_beneath(ada: MainJob, ke
     ada.jupbox("down")
     ada.jupbox("up")
     again = ada.stack.start_kernel()
-    ada.stack.run_in_kernel(again, "%pip uninstall -q -y packaging")
+    ada.stack.run_in_kernel(again, "%pip uninstall -q -y packaging pyparsing")
     assert side(ada) == {}
     assert "Clash" not in ada.jupbox("status").stdout
     ada.stack.run_in_kernel(again, "import packaging; assert '/opt/env/' in packaging.__file__")
