@@ -7,7 +7,6 @@ from tests.integration.boxes.fixtures import (
     bare13,
     box,
     boxes,
-    deskbox,
     keyring,
     laptop,
     pytest_itemcollected,
@@ -16,18 +15,16 @@ from tests.integration.boxes.fixtures import (
     workbox,
 )
 from tests.integration.errorbox import desk, errorbox, lonelybox
-from tests.integration.jupbox_command import ada, ada_on_desk, ada_on_store, other_laptop
+from tests.integration.jupbox_command import ada, ada_on_store, other_laptop
 
 __all__ = [
     "ada",
-    "ada_on_desk",
     "ada_on_store",
     "bare12",
     "bare13",
     "box",
     "boxes",
     "desk",
-    "deskbox",
     "errorbox",
     "keyring",
     "laptop",

@@ -376,12 +376,6 @@ def ada(workbox: BoxUnderTest, keyring: Keyring, pytestconfig: pytest.Config) ->
 
 
 @pytest.fixture
-def ada_on_desk(deskbox: BoxUnderTest, keyring: Keyring, pytestconfig: pytest.Config) -> MainJob:
-    """The same on deskbox; a module that takes it for its `ada` runs on another worker."""
-    return main_job(deskbox, keyring, pytestconfig)
-
-
-@pytest.fixture
 def ada_on_store(storebox: BoxUnderTest, keyring: Keyring, pytestconfig: pytest.Config) -> MainJob:
     """The same on storebox, where the base was made by the box itself."""
     return main_job(storebox, keyring, pytestconfig, prepare=_lock_from_a_mac)

@@ -18,13 +18,6 @@ from tests.integration.terminal import executing, on_a_terminal
 
 pytestmark = pytest.mark.slow
 
-
-@pytest.fixture
-def ada(ada_on_desk: MainJob) -> MainJob:
-    """On the other box: what takes so long shall not wait for workbox."""
-    return ada_on_desk
-
-
 _RAW = termios.ECHO | termios.ICANON
 
 
@@ -54,7 +47,7 @@ def marker() -> str:
 
 def test_streams_stay_apart_and_the_exit_code_is_the_commands(ada: MainJob) -> None:
     script = "echo out; echo err >&2; exit 7"
-    done = ada.laptop.jupbox("exec", ada.box.name, "--", "sh", "-c", script)
+    done = ada.laptop.jupbox("exec", "workbox", "--", "sh", "-c", script)
     assert (done.code, done.stdout, done.stderr) == (7, "out\n", "err\n")
 
 
@@ -74,21 +67,21 @@ def test_options_of_the_command_are_its_own(ada: MainJob) -> None:
 def test_what_does_not_end_by_itself_has_a_shells_exit_codes(
     ada: MainJob, command: list[str], expected: int
 ) -> None:
-    done = ada.laptop.jupbox("exec", ada.box.name, "--", *command)
+    done = ada.laptop.jupbox("exec", "workbox", "--", *command)
     assert (done.code, done.stdout) == (expected, "")
 
 
 def test_any_bytes_pass_both_ways_and_their_end_too(ada: MainJob) -> None:
     content = random.Random(1).randbytes(1 << 20)
-    assert pipe_through(ada.laptop, content, ada.box.name, "--", "cat") == (0, content, b"")
-    code, said, _ = pipe_through(ada.laptop, content, ada.box.name, "sha256sum")
+    assert pipe_through(ada.laptop, content, "workbox", "--", "cat") == (0, content, b"")
+    code, said, _ = pipe_through(ada.laptop, content, "workbox", "sha256sum")
     assert (code, said.split()[0].decode()) == (0, hashlib.sha256(content).hexdigest())
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_the_command_too(ada: MainJob, marker: str, number: signal.Signals) -> None:
     script = f"trap 'echo saved; exit 3' {number.name[3:]}; sleep {marker}"
-    with executing(ada.laptop, ada.box.name, "--", "bash", "-c", script) as process:
+    with executing(ada.laptop, "workbox", "--", "bash", "-c", script) as process:
         wait_until(lambda: runs(ada, marker), "the command", timeout=60)
         process.send_signal(number)
         assert process.wait(timeout=60) == 128 + number
@@ -100,7 +93,7 @@ def test_a_signal_ends_the_command_too(ada: MainJob, marker: str, number: signal
 
 def test_a_command_that_ignores_a_signal_is_killed_at_the_second(ada: MainJob) -> None:
     script = "trap '' INT; echo up; while :; do sleep 0.1; done"
-    with executing(ada.laptop, ada.box.name, "--", "bash", "-c", script) as process:
+    with executing(ada.laptop, "workbox", "--", "bash", "-c", script) as process:
         assert process.stdout is not None
         assert process.stdout.read(3) == b"up\n"
         process.send_signal(signal.SIGINT)
@@ -110,7 +103,7 @@ def test_a_command_that_ignores_a_signal_is_killed_at_the_second(ada: MainJob) -
 
 def test_a_reader_that_goes_ends_the_command(ada: MainJob, marker: str) -> None:
     script = f"sleep {marker} & yes"
-    with executing(ada.laptop, ada.box.name, "--", "bash", "-c", script) as process:
+    with executing(ada.laptop, "workbox", "--", "bash", "-c", script) as process:
         assert process.stdout is not None
         assert process.stdout.read(2) == b"y\n"
         process.stdout.close()
@@ -122,7 +115,7 @@ def test_what_is_typed_reaches_a_command_whose_output_is_piped(ada: MainJob) -> 
     reading, writing = os.pipe()
     with (
         os.fdopen(reading, "rb") as output,
-        on_a_terminal(ada.laptop, "exec", ada.box.name, "--", "sh", "-c",
+        on_a_terminal(ada.laptop, "exec", "workbox", "--", "sh", "-c",
                       "test -t 0 && echo terminal; cat", stdout=writing) as terminal,
     ):  # fmt: skip
         os.close(writing)
@@ -134,7 +127,7 @@ def test_what_is_typed_reaches_a_command_whose_output_is_piped(ada: MainJob) -> 
 
 
 def test_a_shell_on_a_terminal_is_as_over_ssh(ada: MainJob) -> None:
-    with on_a_terminal(ada.laptop, "exec", ada.box.name, rows=33, columns=99) as terminal:
+    with on_a_terminal(ada.laptop, "exec", "workbox", rows=33, columns=99) as terminal:
         cooked = terminal.local_flags() & _RAW
         terminal.type("stty size; echo $TERM $-\r")
         terminal.wait_for(r"33 99\r\n")
@@ -154,7 +147,7 @@ def test_a_shell_on_a_terminal_is_as_over_ssh(ada: MainJob) -> None:
 
 
 def test_the_shells_key_for_the_last_command_is_not_dockers(ada: MainJob) -> None:
-    with on_a_terminal(ada.laptop, "exec", ada.box.name) as terminal:
+    with on_a_terminal(ada.laptop, "exec", "workbox") as terminal:
         terminal.type("echo a$((1 + 1))b\r")
         terminal.wait_for(r"a2b\r\n")
         terminal.type("\x10")  # Ctrl-P, seen before another key follows
@@ -165,7 +158,7 @@ def test_the_shells_key_for_the_last_command_is_not_dockers(ada: MainJob) -> Non
 
 def test_a_command_on_a_terminal_has_one_and_its_exit_code(ada: MainJob) -> None:
     script = "test -t 0 && test -t 1 && test -t 2 && exit 9"
-    with on_a_terminal(ada.laptop, "exec", ada.box.name, "--", "sh", "-c", script) as terminal:
+    with on_a_terminal(ada.laptop, "exec", "workbox", "--", "sh", "-c", script) as terminal:
         assert terminal.wait() == 9
 
 
@@ -173,7 +166,7 @@ def test_a_command_on_a_terminal_has_one_and_its_exit_code(ada: MainJob) -> None
 def test_a_terminal_that_goes_ends_the_shell_and_what_runs_in_it(
     ada: MainJob, marker: str, gone: str
 ) -> None:
-    with on_a_terminal(ada.laptop, "exec", ada.box.name) as terminal:
+    with on_a_terminal(ada.laptop, "exec", "workbox") as terminal:
         terminal.type(f"sleep {marker}\r")
         wait_until(lambda: runs(ada, marker), "the command", timeout=60)
         if gone == "terminal":
@@ -189,6 +182,6 @@ def test_a_terminal_that_goes_ends_the_shell_and_what_runs_in_it(
 
 
 def test_a_box_where_nothing_runs_is_an_error_on_stderr(ada: MainJob) -> None:
-    done = ada.laptop.jupbox("exec", f"{ada.box.name}/none", "--", "true")
+    done = ada.laptop.jupbox("exec", "workbox/none", "--", "true")
     assert (done.code, done.stdout) == (35, "")
-    assert f"jupbox up {ada.box.name}/none" in done.stderr
+    assert "jupbox up workbox/none" in done.stderr

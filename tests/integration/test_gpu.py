@@ -16,13 +16,6 @@ from tests.integration.team import Team, team
 
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
-
-@pytest.fixture
-def ada(ada_on_desk: MainJob) -> MainJob:
-    """On the other box: what takes so long shall not wait for workbox."""
-    return ada_on_desk
-
-
 # The engine takes device requests when it finds the hook's program at its start, and runs that
 # before each container that has one.
 INSTALL = """

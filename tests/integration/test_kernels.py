@@ -12,13 +12,6 @@ from tests.integration.team import Team, team
 
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
-
-@pytest.fixture
-def ada(ada_on_desk: MainJob) -> MainJob:
-    """On the other box: what takes so long shall not wait for workbox."""
-    return ada_on_desk
-
-
 # `packaging` is in `minimal` anyhow, so that but for the kernel the image is the shared one
 IMAGE = """\
 extends = "minimal"

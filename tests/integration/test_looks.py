@@ -15,15 +15,9 @@ from tests.integration.terminal import on_a_terminal
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
 
-@pytest.fixture
-def ada(ada_on_desk: MainJob) -> MainJob:
-    """On the other box: what takes so long shall not wait for workbox."""
-    return ada_on_desk
-
-
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
 _COLOUR = re.compile(r"\x1b\[[0-9;]*3[0-7][0-9;]*m")
-BOX = "deskbox"
+BOX = "workbox"
 VERBS = (("--help",), ("up", "--help"), ("status", BOX), ("doctor", BOX),
          ("up", BOX))  # fmt: skip
 OUR_OWN_CODES = {0, 1}  # the doctor of a test box has warnings

@@ -12,13 +12,6 @@ from tests.integration.team import team
 
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
-
-@pytest.fixture
-def ada(ada_on_desk: MainJob) -> MainJob:
-    """On the other box: what takes so long shall not wait for workbox."""
-    return ada_on_desk
-
-
 # `tiny`, in pure R, as CRAN would hand it out
 INSTALL = """
 folder <- file.path(tempdir(), "tiny")

@@ -15,13 +15,6 @@ from tests.integration.team import Team, team
 
 pytestmark = [pytest.mark.box, pytest.mark.slow]
 
-
-@pytest.fixture
-def ada(ada_on_desk: MainJob) -> MainJob:
-    """On the other box: what takes so long shall not wait for workbox."""
-    return ada_on_desk
-
-
 EXAMPLE = Path(__file__).parent / "sidecar"
 ASK = """
 import psycopg

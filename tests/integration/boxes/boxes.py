@@ -25,7 +25,6 @@ OWNER_LABEL = "jupbox.test.owner"
 # the image of each box, by the variable that names it
 BOXES = {
     "workbox": "BOX_IMAGE_ENGINE13",
-    "deskbox": "BOX_IMAGE_ENGINE13",
     "storebox": "BOX_IMAGE_ENGINE13",
     "bare12": "BOX_IMAGE_BARE12",
     "bare13": "BOX_IMAGE_BARE13",

@@ -87,12 +87,6 @@ def workbox(box: GetBox) -> BoxUnderTest:
 
 
 @pytest.fixture(scope="session")
-def deskbox(box: GetBox) -> BoxUnderTest:
-    """As workbox, for tests that another worker shall do."""
-    return box("deskbox")
-
-
-@pytest.fixture(scope="session")
 def storebox(box: GetBox) -> BoxUnderTest:
     """The same with the containerd image store."""
     return box("storebox")
