@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import tomlkit
 from tomlkit.items import Array
 
 from jupbox.errors import ConfigError
+from jupbox.project import package_name
 
 
 def add_packages(
@@ -100,9 +100,3 @@ def _add(table: Any, key: str, items: Sequence[str]) -> None:
             array[same[0]] = item
         else:
             array.append(item)
-
-
-def package_name(requirement: str) -> str:
-    """The name of a Python requirement or a Debian package, as both compare them."""
-    match = re.match(r"[A-Za-z0-9._+-]+", requirement)
-    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else requirement

@@ -378,7 +378,7 @@ def _chain(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
 
 def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
     """Stop an image that would build for minutes and then has nothing to start."""
-    if any(_package_name(item) in _SERVERS for item in definition.python):
+    if any(package_name(item) in _SERVERS for item in definition.python):
         return
     raise draft.error(
         None,
@@ -387,10 +387,10 @@ def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
     )
 
 
-def _package_name(requirement: str) -> str:
-    """A requirement's package in the normal form of PEP 503."""
-    match = re.match(r"[A-Za-z0-9._-]+", requirement)
-    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else ""
+def package_name(requirement: str) -> str:
+    """The name of a Python requirement or a Debian package, as both compare them."""
+    match = re.match(r"[A-Za-z0-9._+-]+", requirement)
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else requirement
 
 
 def _check_box_images(

@@ -139,6 +139,11 @@ def _one_line(value: str) -> str:
     return value
 
 
+def environment_tag(lock: ImageLock) -> str:
+    """What the environment image of a lock is called on an engine."""
+    return f"jupbox-env:{lock.name}-{lock.digest()[:12]}"
+
+
 def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Context:
     """The build context of an environment image.
 

@@ -197,11 +197,9 @@ def _environments(
     engine: Engine, name: str, locks: set[str]
 ) -> tuple[tuple[str, ...], dict[str, str]]:
     """The environment images that go with a stack, and those that stay for another one."""
-    labels = [c.labels for c in engine.containers({label.KIND: "server"})]
-    labels += [i.labels for kind in ("sealed", "body") for i in engine.images({label.KIND: kind})]
     users = {
         each.get(label.LOCK, ""): each[label.STACK]
-        for each in labels
+        for each in _users_of_locks(engine)
         if each.get(label.STACK, name) != name
     }
     every = engine.images({label.KIND: "environment"})
@@ -217,6 +215,13 @@ def _environments(
         for tag in _names(image, _ENVIRONMENT)
     }
     return tuple(names), shared
+
+
+def _users_of_locks(engine: Engine) -> list[Mapping[str, str]]:
+    """The labels of all that needs an environment image, of every stack on the engine."""
+    labels = [c.labels for c in engine.containers({label.KIND: "server"})]
+    kinds = ("sealed", "body")
+    return labels + [i.labels for kind in kinds for i in engine.images({label.KIND: kind})]
 
 
 def _names(image: Image, repository: str) -> list[str]:
@@ -377,9 +382,7 @@ def prune(engine: Engine, state: State, *, keep: int) -> None:
 
 def _remove_unused(engine: Engine, locks: set[str | None]) -> None:
     """Remove the environment images of locks that nothing on the engine uses any more."""
-    labels = [c.labels for c in engine.containers({label.KIND: "server"})]
-    labels += [i.labels for kind in ("sealed", "body") for i in engine.images({label.KIND: kind})]
-    used = {each.get(label.LOCK) for each in labels}
+    used = {each.get(label.LOCK) for each in _users_of_locks(engine)}
     for image in engine.images({label.KIND: "environment"}):
         if image.labels.get(label.LOCK) in locks - used:
             for tag in _names(image, _ENVIRONMENT):

@@ -41,7 +41,7 @@ def attachments(site: Site, account: Account) -> Attachments:
     """
     mounts = [split_mount(text) for text in site.box.mounts]
     groups = site.box.group_add
-    answers = _look(site, [_on_host(site, each.source) for each in mounts], groups)
+    answers = _look(site, [on_host(site, each.source) for each in mounts], groups)
     owners, gids = answers[: len(mounts)], answers[len(mounts) :]
     return Attachments(
         mounts=tuple(
@@ -59,12 +59,13 @@ def _look(site: Site, folders: list[str], groups: tuple[str, ...]) -> list[str]:
     return site.machine.run(command, input=_LOOK.encode()).text.split()
 
 
-def _on_host(site: Site, path: str) -> str:
+def on_host(site: Site, path: str) -> str:
+    """A path of the box's keys as the host has it; ~ is the remote user's home."""
     return posixpath.normpath(f"{site.facts.home}{path[1:]}" if path.startswith("~") else path)
 
 
 def _mount(site: Site, text: MountText, owner: str, account: Account) -> Mount:
-    source = _on_host(site, text.source)
+    source = on_host(site, text.source)
     if owner == "-":
         raise FilesError(
             f"The path {source} of `mounts` is not there on {site.machine.name}.",

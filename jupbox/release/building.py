@@ -101,7 +101,7 @@ def _build(
         return build_context(
             site,
             context,
-            tag=f"jupbox-env:{lock.name}-{lock.digest()[:12]}",
+            tag=render.environment_tag(lock),
             labels=labels,
             secrets=secrets,
             stage=stage,

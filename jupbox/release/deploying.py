@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import posixpath
 import re
 from importlib.metadata import version
 from typing import Final
@@ -21,7 +20,7 @@ from jupbox.host.stack import Release, State
 from jupbox.lock import ImageLock
 from jupbox.project import ImageDefinition, box_label, definition_label
 from jupbox.release import sidecars
-from jupbox.release.attaching import Attachments
+from jupbox.release.attaching import Attachments, on_host
 from jupbox.release.sealing import own_fingerprint, stack_labels, who
 from jupbox.render import Account, Stack
 from jupbox.site import Site
@@ -72,7 +71,7 @@ def stack_of(site: Site, state: State, attached: Attachments = _NOTHING_ATTACHED
         memory=box.memory_bytes,
         shared_memory=box.shared_memory_bytes
         or max(64 << 20, (box.memory_bytes or site.facts.memory) // 2),
-        files=None if box.files == "volume" else _host_path(box.files, site.facts.home),
+        files=None if box.files == "volume" else on_host(site, box.files),
         cpus=box.cpus,
         fixed_shared_memory=box.shm_size is not None,
         gpus=attached.gpus,
@@ -81,10 +80,6 @@ def stack_of(site: Site, state: State, attached: Attachments = _NOTHING_ATTACHED
         ports=box.ports,
         groups=attached.groups,
     )
-
-
-def _host_path(path: str, home: str) -> str:
-    return posixpath.normpath(f"{home}{path[1:]}" if path.startswith("~") else path)
 
 
 def _port(site: Site, state: State) -> int:

@@ -15,8 +15,12 @@ from jupbox.release.locking import network_of
 from jupbox.render import Account, requirement_line
 from jupbox.site import Site
 
-_ROOM: Final = ("/opt/env/bin/python", "-P", "-m")
 _INSTALL_SECONDS: Final = 1800
+
+
+def room(name: str, *arguments: str) -> list[str]:
+    """The command line of one of the server's own rooms, inside the container."""
+    return ["/opt/env/bin/python", "-P", "-m", f"jupbox_server.{name}", *arguments]
 
 
 def hand_over_network(
@@ -35,7 +39,7 @@ def hand_over_network(
         return None
     done = site.engine.execute(
         container.id,
-        [*_ROOM, "jupbox_server.network"],
+        room("network"),
         user=f"{account.uid}:{account.gid}",
         input=json.dumps(files).encode(),
     )
@@ -57,7 +61,7 @@ def install_beside(
     """
     done = site.engine.execute(
         container.id,
-        [*_ROOM, "jupbox_server.side", "install", "--env", environment],
+        room("side", "install", "--env", environment),
         user=f"{account.uid}:{account.gid}",
         input="".join(map(requirement_line, packages)).encode(),
         timeout=_INSTALL_SECONDS,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from jupbox import labels as label
-from jupbox import override
+from jupbox import override, render
 from jupbox.errors import ConfigError
 from jupbox.host import base as bases
 from jupbox.host import network as networks
@@ -105,7 +105,7 @@ def _images(site: Site, lock: ImageLock | None) -> dict[str, str]:
     base = bases.find(site.engine, lock.platforms[site.facts.architecture].base)
     return {
         "JUPBOX_BASE": base.reference if base else "",
-        "JUPBOX_IMAGE": f"jupbox-env:{lock.name}-{lock.digest()[:12]}",
+        "JUPBOX_IMAGE": render.environment_tag(lock),
     }
 
 

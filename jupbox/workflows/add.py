@@ -11,7 +11,7 @@ from jupbox.console import Console
 from jupbox.errors import ConfigError, JupboxError
 from jupbox.host.files import write_atomic
 from jupbox.lock import ImageLock, PythonPackage
-from jupbox.project import Project
+from jupbox.project import Project, package_name
 from jupbox.release import inside, locking
 from jupbox.site import PROJECT_FILE, Site, Surroundings, load_project, project_of
 from jupbox.workflows.found import Found, find, place
@@ -127,7 +127,7 @@ def _report(
 ) -> None:  # fmt: skip
     versions = {p.name: p.version for p in _python(lock, kernel)}
     for item in packages:
-        name = editing.package_name(item)
+        name = package_name(item)
         console.line(
             f"{name} {versions.get(name, '')}".rstrip() + " is in jupbox.toml and its lock."
         )

@@ -17,10 +17,10 @@ from typing import Final
 from jupbox.console import Console
 from jupbox.errors import HostError
 from jupbox.host.engine import Container, Engine
+from jupbox.release import inside
 from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import container_of, look, place, user_of
 
-_RUN: Final = ("/opt/env/bin/python", "-P", "-m", "jupbox_server.run")
 _SIGNALLED: Final = 128
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # a command may save its work when it is told to end
@@ -78,12 +78,12 @@ class _Running:
 
     def start(self, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Docker's client, which ends with the command."""
-        words = [*_RUN, "--id", self.token, "--", *command]
+        words = inside.room("run", "--id", self.token, "--", *command)
         return self.engine.attach(self.container.id, words, user=self.user, terminal=self.terminal)
 
     def signal(self, name: str) -> None:
         """Send the command a signal; one that has ended gets none."""
-        words = [*_RUN, "--id", self.token, "--signal", name]
+        words = inside.room("run", "--id", self.token, "--signal", name)
         self.engine.execute(self.container.id, words, user=self.user)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from jupbox import labels as label
 from jupbox.console import Console
@@ -14,11 +14,9 @@ from jupbox.host.engine import Container, Engine
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import State
 from jupbox.project import LOCAL, Box, Project, box_name, read_box, read_definition
-from jupbox.release import deploying, sealing
+from jupbox.release import deploying, inside, sealing
 from jupbox.site import Site, Surroundings, connect, load_project
 from jupbox.tables import size_text
-
-_PYTHON: Final = "/opt/env/bin/python"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +127,7 @@ def control(engine: Engine, container: Container, *arguments: str, user: str) ->
     Raises:
         ServerError: it does not answer there.
     """
-    command = [_PYTHON, "-P", "-m", "jupbox_server.control", *arguments]
+    command = inside.room("control", *arguments)
     done = engine.execute(container.id, command, user=user)
     if done.returncode != 0:
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -67,7 +67,7 @@ def write(
     """
     site = found.site
     platform = lock.platforms[site.facts.architecture]
-    environment = f"jupbox-env:{lock.name}-{lock.digest()[:12]}"
+    environment = render.environment_tag(lock)
     files = {
         "jupbox.lock": dump_lock(Lock().with_image(lock)).encode(),
         "compose.yaml": _compose(found, stack, lock, definition).encode(),

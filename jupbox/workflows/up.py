@@ -170,12 +170,13 @@ def _target(
     if lost and lock and not look_only:
         # all images were pruned: one is needed to look into the seal volume with
         target = _build(found, target, console)
+    own = sealing.own_fingerprint(site, state)
     wanted = plan.Wanted(
         environment=target.lock.digest() if target.locked else None,
         no_lock=no_lock,
         configuration=stack.digest(),
-        names=None if sealing.own_fingerprint(site, state) else sealing.box_names(site),
-        own_certificate=sealing.own_fingerprint(site, state),
+        names=None if own else sealing.box_names(site),
+        own_certificate=own,
         recipe=render.recipe() if upgrade else None,
         template=render.template_digest() if upgrade else None,
         limits=plan.Limits(memory=stack.memory, cpus=stack.cpus),
