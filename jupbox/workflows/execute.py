@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import queue
 import secrets
+import select
 import signal
 import subprocess
 import termios
@@ -22,6 +22,8 @@ from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import container_of, look, place, user_of
 
 _SIGNALLED: Final = 128
+# stands among signals' numbers
+_END: Final = 0
 _ENDS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # a command may save its work when it is told to end
 _GRACE_SECONDS: Final = 10.0
@@ -50,8 +52,7 @@ def execute(
         token=secrets.token_hex(8),
         terminal=os.isatty(0) and os.isatty(1),
     )
-    events: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    with _signals_to(events), _terminal_restored(running.terminal):
+    with _events() as events, _terminal_restored(running.terminal):
         code = _attend(running, running.start(command), events)
     if code and found.site.engine.unreachable():
         raise HostError(
@@ -87,18 +88,16 @@ class _Running:
         self.engine.execute(self.container.id, words, user=self.user)
 
 
-def _attend(
-    running: _Running, client: subprocess.Popen[bytes], events: queue.SimpleQueue[int | None]
-) -> int:
+def _attend(running: _Running, client: subprocess.Popen[bytes], events: _Events) -> int:
     """Wait for the end, and hand on what would end this process; the exit code."""
 
     def wait() -> None:
         client.wait()
-        events.put(None)
+        events.note_end()
 
     threading.Thread(target=wait, daemon=True).start()
-    number = events.get()
-    if number is None:
+    number = events.next()
+    if not number:
         code = client.returncode
         if code < 0:
             # nobody reads on (`| head`), or somebody killed docker's client: the command knows not
@@ -108,34 +107,52 @@ def _attend(
     first = "HUP" if running.terminal else signal.Signals(number).name
     for name, seconds in ((first, _GRACE_SECONDS), ("KILL", _LAST_SECONDS)):
         running.signal(name)
-        if _ended(events, within=seconds):
+        # a second signal means at once
+        if events.next(within=seconds) == _END:
             break
     else:
         client.kill()
     return _SIGNALLED + number
 
 
-def _ended(events: queue.SimpleQueue[int | None], *, within: float) -> bool:
-    """Whether the client ended in time; a second signal means at once."""
-    with suppress(queue.Empty):
-        return events.get(timeout=within) is None
-    return False
+@dataclass(frozen=True, kw_only=True)
+class _Events:
+    """What happens to this process, in its order: signals, and the end of docker's client.
+
+    Signals come through a pipe, not through their Python handlers: those run when the main thread
+    gets to it, which is never while it waits and another thread took the signal
+    (https://docs.python.org/3/library/signal.html#signal.set_wakeup_fd).
+    """
+
+    reading: int
+    writing: int
+
+    def note_end(self) -> None:
+        with suppress(OSError):  # nobody waits any more
+            os.write(self.writing, bytes([_END]))
+
+    def next(self, *, within: float | None = None) -> int | None:
+        """A signal's number, or _END; None after `within` seconds without either."""
+        if not select.select([self.reading], [], [], within)[0]:
+            return None
+        return os.read(self.reading, 1)[0]
 
 
 @contextmanager
-def _signals_to(events: queue.SimpleQueue[int | None]) -> Iterator[None]:
-    """Have signals counted that would end this process, but for those that it ignores."""
-
-    def note(number: int, _frame: object) -> None:
-        events.put(number)
-
+def _events() -> Iterator[_Events]:
+    """Have signals noted that would end this process, but for those that it ignores."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
     ours = [number for number in _ENDS if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in ours}
+    woken = signal.set_wakeup_fd(writing)
+    before = {number: signal.signal(number, lambda *_: None) for number in ours}
     try:
-        yield
+        yield _Events(reading=reading, writing=writing)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        signal.set_wakeup_fd(woken)
+        os.close(reading)  # and not the other end: the client's end may still be noted
 
 
 @contextmanager
