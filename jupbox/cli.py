@@ -153,6 +153,14 @@ def up(
             show_default=False,
         ),
     ] = None,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Fail if jupbox.lock is missing or stale, as for CI."),
+    ] = False,
+    allow_drift: Annotated[
+        bool,
+        typer.Option("--allow-drift", help="Take an image that is not the one of the lock."),
+    ] = False,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -164,7 +172,7 @@ def up(
     if out is not None and not dry_run:
         raise typer.BadParameter("--out goes with --dry-run.")
     _run("up", box_name=box, setup=setup, upgrade=upgrade, dry_run=dry_run, out=out, yes=yes,
-         verbose=verbose, debug=debug)  # fmt: skip
+         locked=locked, allow_drift=allow_drift, verbose=verbose, debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -389,18 +397,53 @@ def setup(
 def lock(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE]...", help="Images to resolve; all by default."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Images, all by default; with --upgrade also what shall move: packages, or "
+            "`base`, `apt`, `python`, `uv`.",
+        ),
+    ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Move to the newest versions: all, or the named.")
+    ] = False,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            "--diff", metavar="REV", help="Only show what changed since that git revision."
+        ),
     ] = None,
     on: Annotated[
         str | None, typer.Option("--on", metavar="BOX", help="The box whose engine is asked.")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Resolve image definitions anew into jupbox.lock.
+    """Resolve image definitions into jupbox.lock, moving only what must.
 
-    [b]jupbox lock datasci[/b]
+    [b]jupbox lock datasci --upgrade pandas[/b]
     """
-    _run("lock", names=images or [], on=on, debug=debug)
+    _run("lock", names=images or [], upgrade=upgrade, diff=diff, on=on, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[IMAGE|BOX]", help="An image, or a box; the only box by default."),
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build it from nothing too, and compare all files.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BOX", help="The box whose engine has the image.")
+    ] = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Prove that an image is, to the byte, what jupbox.lock says.
+
+    [b]jupbox verify datasci --rebuild[/b]
+    """
+    _run("verify", target=target, rebuild=rebuild, on=on, verbose=verbose, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)

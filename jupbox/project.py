@@ -92,8 +92,24 @@ class ImageDefinition:
                 [kernel.name, kernel.display_name, sorted(set(kernel.python))]
                 for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
             ]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(content)
+
+    @property
+    def system_digest(self) -> str:
+        """SHA-256 (hex) over what decides of base and Debian packages, as `digest` is."""
+        layers = [
+            layer.name if layer.shipped else sorted(set(layer.apt))
+            for layer in self.layers
+            if layer.shipped or layer.apt
+        ]
+        return _digest(
+            {"base": self.base, "requires-python": self.requires_python, "layers": layers}
+        )
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,9 +159,14 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What the user's own network needs."""
+    """What the user's own network needs.
+
+    Attributes:
+        snapshots: address of an archive of old Debian packages, None where apt knows one.
+    """
 
     ca_bundle: Path | None = None
+    snapshots: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +307,10 @@ def parse_project(
         root=root,
         images=MappingProxyType(images),
         boxes=MappingProxyType(boxes),
-        network=Network(ca_bundle=None if bundle is None else _from(user_folder, bundle)),
+        network=Network(
+            ca_bundle=None if bundle is None else _from(user_folder, bundle),
+            snapshots=user.network.snapshots,
+        ),
         personal=frozenset(user.boxes) - frozenset(project.boxes),
     )
 

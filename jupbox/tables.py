@@ -63,6 +63,7 @@ _OURS: Final = frozenset(
     {"HOME", "USER", "PATH", "SHELL", "VIRTUAL_ENV",
      "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "OPENSSL_CONF"}
 )  # fmt: skip
+_ARCHIVE: Final = re.compile(r"https?://[A-Za-z0-9._~:/%\[\]-]+")
 _GROUP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. @-]{0,255}", re.ASCII)
 SERVER_PORT: Final = 8888
 """Where the server listens in the container."""
@@ -160,6 +161,10 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "python": ("a list of Python requirements", 'python = ["numpy", "pandas>=2"]'),
     "requires-python": ("a range of Python versions", 'requires-python = ">=3.11"'),
     "shm_size": ("a size of 1m or more", 'shm_size = "8g"'),
+    "snapshots": (
+        "an http address",
+        'snapshots = "http://snapshots.example.org/archive"',
+    ),
     "tls": ("a table of two paths", 'tls = { cert = "box.pem", key = "box.key" }'),
 }
 _ELEMENTS: Final[Mapping[str, str]] = {
@@ -430,6 +435,11 @@ class NetworkTable(_Table):
     ca_bundle: _Path | None = _key(
         "the CA bundle of a network that inspects TLS",
         default="`SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `PIP_CERT`",
+    )
+    snapshots: Annotated[str, _matching(_ARCHIVE)] | None = _key(
+        "an archive of old Debian packages, for locks whose versions have left the mirror; below "
+        "it lie `debian/TIME` and `debian-security/TIME`",
+        default="what the image's own apt knows (Debian 13 and newer)",
     )
 
 

@@ -15,6 +15,7 @@ from jupbox.lock import ImageLock
 from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project
 from jupbox.release import attaching, building, deploying, inside, locking, sealing, sidecars
+from jupbox.release.building import Rules
 from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, load_project
@@ -27,17 +28,23 @@ CONTEXT: Final = "made by jupbox"
 
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
-    yes: bool, dry_run: bool, out: Path | None,
+    yes: bool, dry_run: bool, out: Path | None, locked: bool, allow_drift: bool,
 ) -> int:  # fmt: skip
     """Make the box run what the project says; nothing where it already does.
+
+    Args:
+        locked: the lock file as it is, or an error.
+        allow_drift: an image that is not the recorded one will do.
 
     Returns:
         0; of a dry run 2 when there is something to do.
     """
     project = load_project(around)
     box = project.box(box_name)
+    rules = Rules(locked=locked, allow_drift=allow_drift)
     if dry_run:
-        return _preview(_approach(project, box, around, console), console, upgrade=upgrade, out=out)
+        found = _approach(project, box, around, console)
+        return _preview(found, console, rules, upgrade=upgrade, out=out)
     if setup:
         setup_engine(box, console=console, yes=yes)
     console.standing = (
@@ -50,10 +57,10 @@ def up(
         state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
         _refuse_early(found)
-        target = _target(found, console, upgrade=upgrade)
-        target = _lock(found, target, console, upgrade=upgrade)
+        target = _target(found, console, rules, upgrade=upgrade)
+        target = _lock(found, target, console, rules, upgrade=upgrade)
         _prepare_host(found, target)
-        target = _build(found, target, console)
+        target = _build(found, target, console, rules)
         prepared, sealed = _seal(found, target, console)
         try:
             _run(found, target, sealed, console)
@@ -95,18 +102,20 @@ class Target:
         return self.locked
 
 
-def _preview(found: Found, console: Console, *, upgrade: bool, out: Path | None) -> int:
+def _preview(
+    found: Found, console: Console, rules: Rules, *, upgrade: bool, out: Path | None
+) -> int:
     """Say what `up` would do, by the same function; 2 when that is anything."""
     site = found.site
     _refuse_early(found)
-    target = _target(found, console, upgrade=upgrade, look_only=True)
+    target = _target(found, console, rules, upgrade=upgrade, look_only=True)
     lock = target.locked
     if out is not None:
         if lock is None:
             with console.stage(f"Locking {target.definition.name}") as stage:
-                keep = locking.usable_lock(site, target.definition)
+                old = locking.usable_lock(site, target.definition)
                 lock = locking.resolve_lock(
-                    site, target.definition, stage=stage, keep=keep, record=False
+                    site, target.definition, stage=stage, old=old, record=False
                 )
         write(found, target.stack, lock, target.definition, out)
         console.plain(f"Written to {out}: both images' build contexts and the compose file.")
@@ -138,7 +147,7 @@ def _refuse_early(found: Found) -> None:
 
 
 def _target(
-    found: Found, console: Console, *, upgrade: bool, lock: ImageLock | None = None,
+    found: Found, console: Console, rules: Rules, *, upgrade: bool, lock: ImageLock | None = None,
     look_only: bool = False,
 ) -> Target:  # fmt: skip
     """What is wanted, what is there, and the steps between them.
@@ -150,7 +159,9 @@ def _target(
     site, state = found.site, found.state
     definition = site.project.image(site.box.image)
     fresh, no_lock = lock is not None, ""
-    if lock is None:
+    if lock is None and rules.locked:
+        lock = locking.locked(site, definition)
+    elif lock is None:
         lock, no_lock = locking.recorded_lock(site, state, definition, record=not look_only)
     account = deploying.account_of(site, state)
     stack = deploying.stack_of(site, state, attaching.attachments(site, account))
@@ -169,7 +180,7 @@ def _target(
     lost = state.newest is None and state.seal_volume and target.environment is None
     if lost and lock and not look_only:
         # all images were pruned: one is needed to look into the seal volume with
-        target = _build(found, target, console)
+        target = _build(found, target, console, rules)
     own = sealing.own_fingerprint(site, state)
     wanted = plan.Wanted(
         environment=target.lock.digest() if target.locked else None,
@@ -186,13 +197,13 @@ def _target(
     return replace(target, steps=plan.steps(wanted, seen, now=site.around.now()))
 
 
-def _lock(found: Found, target: Target, console: Console, *, upgrade: bool) -> Target:
+def _lock(found: Found, target: Target, console: Console, rules: Rules, *, upgrade: bool) -> Target:
     if Action.LOCK not in target.actions:
         return target
     with console.stage(f"Locking {target.definition.name}") as stage:
-        keep = locking.usable_lock(found.site, target.definition)
-        lock = locking.resolve_lock(found.site, target.definition, stage=stage, keep=keep)
-    return _target(found, console, upgrade=upgrade, lock=lock)
+        old = locking.usable_lock(found.site, target.definition)
+        lock = locking.resolve_lock(found.site, target.definition, stage=stage, old=old)
+    return _target(found, console, rules, upgrade=upgrade, lock=lock)
 
 
 def _prepare_host(found: Found, target: Target) -> None:
@@ -201,13 +212,13 @@ def _prepare_host(found: Found, target: Target) -> None:
         deploying.ensure_files(found.site, target.stack)
 
 
-def _build(found: Found, target: Target, console: Console) -> Target:
+def _build(found: Found, target: Target, console: Console, rules: Rules) -> Target:
     if Action.BUILD not in target.actions:
         return target
     with console.stage("Building the environment image") as stage:
         lock, image = building.build(
-            found.site, target.definition, target.lock, fresh=target.fresh, stage=stage,
-            note=console.note,
+            found.site, target.definition, target.lock, fresh=target.fresh, rules=rules,
+            stage=stage, note=console.note,
         )  # fmt: skip
     return replace(target, locked=lock, environment=image)
 

@@ -53,7 +53,12 @@ class Team:
             user_source="",
             shipped=shipped_definitions(),
         ).image(self.name)
-        mine = replace(shared, name=self.name, definition=definition.digest)
+        mine = replace(
+            shared.unrecorded(),
+            name=self.name,
+            definition=definition.digest,
+            system=definition.system_digest,
+        )
         (self.folder / "jupbox.lock").write_text(dump_lock(Lock().with_image(mine)))
 
     def jupbox(self, verb: str, *arguments: str, input: str = "") -> Answer:

@@ -31,6 +31,7 @@ VERBS = {
     "setup": "setup",
     "doctor": "doctor",
     "lock": "lock",
+    "verify": "verify",
     "add": "add",
 }
 Invoke = Callable[..., Result]
@@ -208,7 +209,13 @@ def test_a_shell_gets_its_completion_script(invoke: Invoke, shell: str) -> None:
         (["setup", "w", "--yes"], {"verb": "setup", "box_name": "w", "gpu": False, "yes": True}),
         (["setup", "--gpu"], {"box_name": None, "gpu": True, "yes": False}),
         (["lock", "a", "b", "--on", "w"], {"verb": "lock", "names": ["a", "b"], "on": "w"}),
-        (["lock"], {"names": [], "on": None}),
+        (["lock"], {"names": [], "on": None, "upgrade": False, "diff": None}),
+        (["lock", "a", "--upgrade", "numpy"], {"names": ["a", "numpy"], "upgrade": True}),
+        (["lock", "--diff", "HEAD"], {"names": [], "diff": "HEAD", "upgrade": False}),
+        (["verify"], {"verb": "verify", "target": None, "rebuild": False, "on": None}),
+        (["verify", "a", "--rebuild", "--on", "w"], {"target": "a", "rebuild": True, "on": "w"}),
+        (["up", "--locked"], {"locked": True, "allow_drift": False}),
+        (["up", "--allow-drift"], {"locked": False, "allow_drift": True}),
     ],
 )
 def test_argv_becomes_one_call(
