@@ -227,7 +227,9 @@ def _resolve_python(
         kernel.name: KernelLock(
             display_name=kernel.display_name,
             python=resolve(
-                (*kernel.python, "ipykernel", "pip"), prefer=_kernel_of(prefer, kernel.name)
+                (*kernel.python, "ipykernel", "pip"),
+                prefer=_kernel_of(prefer, kernel.name),
+                constraints=kernel.constraints,
             ),
         )
         for kernel in definition.kernels
@@ -244,7 +246,11 @@ def _resolve_python(
         definition=definition.digest,
         epoch=epoch,
         uv=uv,
-        python=resolve(definition.python, prefer=prefer.python if prefer else ()),
+        python=resolve(
+            definition.python,
+            prefer=prefer.python if prefer else (),
+            constraints=definition.constraints,
+        ),
         platforms={part.architecture: part},
         kernels=kernels,
     )
