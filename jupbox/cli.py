@@ -44,6 +44,12 @@ BoxName = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of builds.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="With --from a repository: go on without what cannot be honoured."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
 
 
@@ -161,6 +167,17 @@ def up(
         bool,
         typer.Option("--allow-drift", help="Take an image that is not the one of the lock."),
     ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PATH|URL[@REV]",
+            help="Run a repository as it stands: its Binder files, its own folder among the "
+            "notebooks. A folder, or what `git clone` takes.",
+            show_default=False,
+        ),
+    ] = None,
+    partial: Partial = False,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -171,8 +188,11 @@ def up(
     """
     if out is not None and not dry_run:
         raise typer.BadParameter("--out goes with --dry-run.")
+    if partial and source is None:
+        raise typer.BadParameter("--partial goes with --from.")
     _run("up", box_name=box, setup=setup, upgrade=upgrade, dry_run=dry_run, out=out, yes=yes,
-         locked=locked, allow_drift=allow_drift, verbose=verbose, debug=debug)  # fmt: skip
+         locked=locked, allow_drift=allow_drift, source=source, partial=partial, verbose=verbose,
+         debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -316,9 +336,15 @@ def init(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="BOX", help="Read back, with its lock, what runs on a box already."
+            "--from",
+            metavar="BOX|PATH|URL[@REV]",
+            help="Read back, with its lock, what runs on a box already; or take a repository's "
+            "Binder files: a folder (that is there, or with a / in front or as ./NAME), or what "
+            "`git clone` takes.",
+            show_default=False,
         ),
     ] = None,
+    partial: Partial = False,
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
@@ -326,9 +352,10 @@ def init(
 
     [b]jupbox init workbox[/b]
     """
-    if source is not None and (box or host or image):
-        raise typer.BadParameter("--from takes box, host and image from what runs there.")
-    _run("init", word=box, host=host, image=image, source=source, yes=yes, debug=debug)
+    if partial and source is None:
+        raise typer.BadParameter("--partial goes with --from.")
+    _run("init", word=box, host=host, image=image, source=source, partial=partial, yes=yes,
+         debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)

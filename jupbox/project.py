@@ -9,23 +9,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-from jupbox import assets, tables
+from jupbox import assets, requirements, tables
 from jupbox.errors import ConfigError, UnknownNameError
+from jupbox.requirements import Reader, Requirements
 from jupbox.tables import (
     DEFAULT_BASE,
     DEFAULT_IMAGE,
     BoxTable,
     Document,
     ImageTable,
+    KernelTable,
     ProjectTables,
     UserTables,
 )
+from jupbox.tomltext import line_of
 
 LOCAL: Final = "local"
 
@@ -36,12 +40,17 @@ _SERVERS: Final = frozenset({"jupyterlab", "jupyter-server", "notebook", "jupyte
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one definition of an `extends` chain adds by itself."""
+    """What one definition of an `extends` chain adds by itself.
+
+    Attributes:
+        constraints: versions that hold wherever the package is needed, such as a file's pins.
+    """
 
     name: str
     python: tuple[str, ...]
     apt: tuple[str, ...]
     shipped: bool = False
+    constraints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +60,7 @@ class Kernel:
     name: str
     python: tuple[str, ...]
     display_name: str
+    constraints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +82,11 @@ class ImageDefinition:
     kernels: tuple[Kernel, ...] = ()
 
     @property
+    def constraints(self) -> tuple[str, ...]:
+        """The union along the chain."""
+        return _once([item for layer in self.layers for item in layer.constraints])
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) over all that decides what a lock resolves to.
 
@@ -83,13 +98,17 @@ class ImageDefinition:
             "base": self.base,
             "requires-python": self.requires_python,
             "layers": [
-                layer.name if layer.shipped else [sorted(set(layer.python)), sorted(set(layer.apt))]
+                layer.name if layer.shipped else _sorted(layer.python, layer.apt, layer.constraints)
                 for layer in self.layers
             ],
         }
         if self.kernels:  # only then: a lock of before there were any is not stale
             content["kernels"] = [
-                [kernel.name, kernel.display_name, sorted(set(kernel.python))]
+                [
+                    kernel.name,
+                    kernel.display_name,
+                    *_sorted(kernel.python, kernel.constraints),
+                ]
                 for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
             ]
         return _digest(content)
@@ -110,6 +129,12 @@ class ImageDefinition:
 def _digest(content: object) -> str:
     text = json.dumps(content, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sorted(*parts: tuple[str, ...]) -> list[list[str]]:
+    """Each without its order; without the last where that is empty, as of before there was one."""
+    *others, last = [sorted(set(part)) for part in parts]
+    return [*others, last] if last else others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +297,7 @@ def parse_project(
     user_text: str | None,
     user_source: str,
     shipped: Mapping[str, str],
+    reader: Callable[[Path], Reader] = lambda _folder: _no_file,
 ) -> Project:
     """The project that these texts describe.
 
@@ -283,6 +309,7 @@ def parse_project(
             of the project replaces the user's of the same name.
         user_source: the path of that file; its own relative paths start in its folder.
         shipped: the definitions that ship, name -> text of `image.toml`.
+        reader: from a folder to what reads the files of it that `python` names.
 
     Raises:
         ConfigError: a key or value that cannot be used, with file and line.
@@ -290,14 +317,14 @@ def parse_project(
     """
     user, user_document = tables.read_tables(user_text or "", UserTables, source=user_source)
     project, document = tables.read_tables(text or "", ProjectTables, source=source)
+    user_folder = Path(user_source).parent
     drafts = {
         **_shipped_drafts(shipped),
-        **_drafts(user.images, user_document),
-        **_drafts(project.images, document),
+        **_drafts(user.images, user_document, reader(user_folder)),
+        **_drafts(project.images, document, reader(root or Path())),
     }
     images = {name: _flatten(name, drafts) for name in drafts}
     _check_box_images(project, document, images)
-    user_folder = Path(user_source).parent
     boxes = {
         **_boxes(user.boxes, user_folder),
         **_boxes(project.boxes, root or Path()),
@@ -317,12 +344,56 @@ def parse_project(
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """A definition as one file has it, before `extends` is followed."""
+    """A definition as one file has it, before `extends` is followed.
+
+    Attributes:
+        read: reads what `python` names.
+    """
 
     table: ImageTable
     document: Document
     prefix: tuple[str, ...]
     shipped: bool = False
+    read: Reader = lambda _path: None
+
+    @cached_property
+    def requirements(self) -> Requirements:
+        """What `python` comes to, with files in the place of their names.
+
+        Raises:
+            ConfigError: a file is not there, or asks for what cannot be had.
+        """
+        found = self._expanded(self.table.python, "python")
+        return replace(found, constraints=(*self.table.constraints, *found.constraints))
+
+    @cached_property
+    def kernels(self) -> Mapping[str, Kernel]:
+        """Its further environments, by name, in the same way.
+
+        Raises:
+            ConfigError: as for `requirements`.
+        """
+        return {name: self._kernel(name, table) for name, table in self.table.kernels.items()}
+
+    def _kernel(self, name: str, table: KernelTable) -> Kernel:
+        found = self._expanded(table.python, "kernels", name, "python")
+        return Kernel(
+            name=name,
+            python=_once(found.python),
+            display_name=table.display_name or name,
+            constraints=_once((*table.constraints, *found.constraints)),
+        )
+
+    def _expanded(self, entries: list[str], *key: str) -> Requirements:
+        if not any(map(requirements.names_file, entries)):
+            return Requirements(python=tuple(entries))
+        line = line_of(self.document.lines, (*self.prefix, *key))
+        found = requirements.expand(entries, read=self.read, source=self.document.source, line=line)
+        if found.problems:
+            first, *others = found.problems
+            more = f" (and {len(others)} more)" if others else ""
+            raise ConfigError(f"{first}{more}.", remedy=first.remedy)
+        return found
 
     def error(self, key: str | None, what: str, *, remedy: str) -> ConfigError:
         path = self.prefix if key is None else (*self.prefix, key)
@@ -337,9 +408,11 @@ def _shipped_drafts(shipped: Mapping[str, str]) -> dict[str, _Draft]:
     return drafts
 
 
-def _drafts(images: Mapping[str, ImageTable], document: Document) -> dict[str, _Draft]:
+def _drafts(
+    images: Mapping[str, ImageTable], document: Document, read: Reader
+) -> dict[str, _Draft]:
     return {
-        name: _Draft(table=table, document=document, prefix=("images", name))
+        name: _Draft(table=table, document=document, prefix=("images", name), read=read)
         for name, table in images.items()
     }
 
@@ -349,9 +422,10 @@ def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
     layers = tuple(
         Layer(
             name=part,
-            python=_once(drafts[part].table.python),
+            python=_once(drafts[part].requirements.python),
             apt=_once(drafts[part].table.apt),
             shipped=drafts[part].shipped,
+            constraints=_once(drafts[part].requirements.constraints),
         )
         for part in chain
     )
@@ -360,21 +434,23 @@ def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
         python=_once([item for layer in layers for item in layer.python]),
         apt=_once([item for layer in layers for item in layer.apt]),
         base=_nearest([drafts[part].table.base for part in chain]) or DEFAULT_BASE,
-        requires_python=_nearest([drafts[part].table.requires_python for part in chain]),
+        requires_python=_nearest(
+            [
+                drafts[part].table.requires_python or drafts[part].requirements.requires_python
+                for part in chain
+            ]
+        ),
         shipped=drafts[name].shipped,
         layers=layers,
-        kernels=_kernels([drafts[part].table for part in chain]),
+        kernels=_kernels([drafts[part] for part in chain]),
     )
     _check_server(definition, drafts[name])
     return definition
 
 
-def _kernels(chain: list[ImageTable]) -> tuple[Kernel, ...]:
-    found = {name: kernel for table in chain for name, kernel in table.kernels.items()}
-    return tuple(
-        Kernel(name=name, python=_once(table.python), display_name=table.display_name or name)
-        for name, table in sorted(found.items())
-    )
+def _kernels(chain: list[_Draft]) -> tuple[Kernel, ...]:
+    found = {name: kernel for draft in chain for name, kernel in draft.kernels.items()}
+    return tuple(found[name] for name in sorted(found))
 
 
 def _chain(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
@@ -472,7 +548,8 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
     parent = None
     for layer in definition.layers:
         table: dict[str, Any] = {"extends": parent} if parent else {}
-        table |= {key: list(v) for key in ("python", "apt") if (v := getattr(layer, key))}
+        keys = ("python", "constraints", "apt")
+        table |= {key: list(v) for key in keys if (v := getattr(layer, key))}
         found[layer.name], parent = table, layer.name
     last = found[definition.layers[-1].name]
     if definition.base != DEFAULT_BASE:
@@ -481,7 +558,11 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         last["requires-python"] = definition.requires_python
     if definition.kernels:
         last["kernels"] = {
-            kernel.name: {"python": list(kernel.python), "display-name": kernel.display_name}
+            kernel.name: {
+                "python": list(kernel.python),
+                "display-name": kernel.display_name,
+                **({"constraints": list(kernel.constraints)} if kernel.constraints else {}),
+            }
             for kernel in definition.kernels
         }
     return found
@@ -559,7 +640,11 @@ def read_box(text: str, *, name: str, host: str) -> Box:
     return replace(_box(name, BoxTable.model_validate(json.loads(text)), Path()), host=host)
 
 
-def _once(items: list[str]) -> tuple[str, ...]:
+def _no_file(_path: str) -> str | None:
+    return None
+
+
+def _once(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 

@@ -19,6 +19,7 @@ from jupbox.host.machine import LocalMachine
 from jupbox.host.ssh import SshMachine
 from jupbox.lock import Architecture
 from jupbox.project import LOCAL, Box, Project, box_name, parse_project, shipped_definitions
+from jupbox.requirements import Reader
 
 PROJECT_FILE = "jupbox.toml"
 LOCK_FILE = "jupbox.lock"
@@ -75,7 +76,20 @@ def project_of(text: str | None, root: Path | None, around: Surroundings) -> Pro
         user_text=_read(around.user_file) if around.user_file.is_file() else None,
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
+        reader=reader_of,
     )
+
+
+def reader_of(folder: Path) -> Reader:
+    """What reads the text files of a folder; none that only a link leads to from there."""
+
+    def read(name: str) -> str | None:
+        path = folder / name
+        # whoever wrote a repository must not have us read another file of this laptop
+        inside = path.resolve().is_relative_to(folder.resolve())
+        return _read(path) if inside and path.is_file() else None
+
+    return read
 
 
 def _refuse_foreign(path: Path) -> None:

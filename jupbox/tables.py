@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from jupbox.errors import ConfigError
+from jupbox.requirements import names_file
 from jupbox.tomltext import KeyPath, dotted, key_lines, line_of, quote, syntax_error
 
 DEFAULT_BASE: Final = "debian:trixie-slim"
@@ -135,6 +136,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "boxes": ("a table of boxes", "[boxes.workbox]"),
     "ca-bundle": ("a path", 'ca-bundle = "~/company-ca.pem"'),
     "cert": ("a path", 'cert = "certificates/workbox.pem"'),
+    "constraints": ("a list of Python requirements", 'constraints = ["numpy<3"]'),
     "cpus": ("a number of processors above 0", "cpus = 4"),
     "description": ("a string", 'description = "what the team works with"'),
     "display-name": ("a string", 'display-name = "Python (pandas 2)"'),
@@ -169,11 +171,12 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
 }
 _ELEMENTS: Final[Mapping[str, str]] = {
     "apt": "a Debian package name",
+    "constraints": "a Python requirement",
     "group_add": "a group's name or number",
     "mounts": '"HOST:CONTAINER" with absolute paths, possibly with :ro or :rw',
     "names": "a host name or an address",
     "ports": "a number from 1 to 65535",
-    "python": "a Python requirement",
+    "python": "a Python requirement, or a file of the project that holds some",
 }
 
 
@@ -197,6 +200,10 @@ def _requirement(value: str) -> str:
     if _REQUIREMENT.fullmatch(value) is None or _OPTION.search(value):
         raise _wrong()
     return value
+
+
+def _requirement_or_file(value: str) -> str:
+    return value if names_file(value) else _requirement(value)
 
 
 def _address(value: str) -> str:
@@ -330,13 +337,17 @@ def _key(meaning: str, *, default: str = "none", **given: Any) -> Any:
 class KernelTable(_Table):
     """`[images.<name>.kernels.<kernel>]`: a second Python environment in the same image."""
 
-    python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+    python: list[Annotated[str, AfterValidator(_requirement_or_file)]] = _key(
         "requirements of this kernel's own environment; ipykernel and pip come by themselves",
         default="[]", default_factory=list,
     )  # fmt: skip
     display_name: Annotated[str, AfterValidator(_text)] | None = _key(
         "what JupyterLab's launcher calls it", default="the kernel's name"
     )
+    constraints: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+        "versions that hold where this kernel's environment needs the package",
+        default="[]", default_factory=list,
+    )  # fmt: skip
 
 
 class ImageTable(_Table):
@@ -344,9 +355,17 @@ class ImageTable(_Table):
 
     description: str | None = _key("for people")
     extends: _Name | None = _key("another definition; its packages come first")
-    python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
-        "requirement strings", default="[]", default_factory=list
-    )
+    python: list[Annotated[str, AfterValidator(_requirement_or_file)]] = _key(
+        "requirement strings, and files of the project that hold some: `requirements.txt` (any "
+        "`.txt`), `pyproject.toml` (with an extra `pyproject.toml[viz]`, a dependency group alone "
+        "`pyproject.toml:dev`), `uv.lock` (the same two), `pylock.toml`; the project itself is "
+        "not installed",
+        default="[]", default_factory=list,
+    )  # fmt: skip
+    constraints: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+        "versions that hold wherever a package is needed, without asking for it",
+        default="[]", default_factory=list,
+    )  # fmt: skip
     apt: list[Annotated[str, _matching(_APT)]] = _key(
         "Debian package names, possibly `name=version`", default="[]", default_factory=list
     )

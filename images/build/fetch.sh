@@ -61,6 +61,12 @@ get() {
 if [ -n "$(lacking)" ]; then
     get
 fi
+for package in $(lacking); do
+    if offered "$package"; then
+        echo "E: $package: the archive's file has another SHA-256 than the lock" >&2
+        exit 45
+    fi
+done
 if [ -n "$(lacking)" ] && [ -s /run/secrets/snapshot ]; then
     get -o Dir::Etc::SourceList=/run/secrets/snapshot -o Dir::Etc::SourceParts=/dev/null
 fi
@@ -70,10 +76,6 @@ for list in /build/*.txt; do
     mkdir -p "$layer"
     while read -r package file hash; do
         if ! have "$package" "$file" "$hash"; then
-            if offered "$package"; then
-                echo "E: $package: the archive's file has another SHA-256 than the lock" >&2
-                exit 45
-            fi
             echo "E: gone from the archive: $package" >&2
             exit 44
         fi

@@ -563,6 +563,38 @@ class Engine:
         who = ["--user", user] if user else []
         return self._docker("exec", "-i", *who, container, *command, input=input, timeout=timeout)
 
+    def send(
+        self, container: str, command: Sequence[str], *, user: str,
+        write: Callable[[IO[bytes]], None],
+    ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+        """Run a command in a running container that reads what `write` writes, however much.
+
+        Args:
+            container: its id.
+            command: program and arguments.
+            user: as `docker exec --user` takes it.
+            write: called with the command's standard input; a command that ends early is no error.
+        """
+        argv = [*self._command, "exec", "-i", "--user", user, container, *command]
+        with (
+            # to a file: a pipe that nobody reads would stop the command
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, process_group=0
+            ) as client,
+        ):
+            assert client.stdin is not None
+            try:
+                with suppress(BrokenPipeError), client.stdin:
+                    write(client.stdin)
+                code = client.wait()
+            except BaseException:
+                # the command's input ends in its middle, by which it knows that it is not whole
+                client.kill()
+                raise
+            said.seek(0)
+            return subprocess.CompletedProcess(argv, code, b"", said.read())
+
     def attach(
         self, container: str, command: Sequence[str], *, user: str, terminal: bool
     ) -> subprocess.Popen[bytes]:

@@ -1,43 +1,151 @@
-"""The user's own git."""
+"""Repositories of elsewhere, by the user's own git: its keys, its credential store, its proxies."""
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from jupbox.errors import ClientError, LockError
+from jupbox.errors import ClientError, LockError, RepositoryError
+from jupbox.secret import without_credentials
 
-_SECONDS: Final = 60.0
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# a server that says nothing for a minute is not there
+_PATIENCE: Final = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
+# what of git's environment would lead it to another repository, as inside of a hook
+_OTHERS: Final = frozenset(
+    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
+     "GIT_NAMESPACE", "GIT_PREFIX"}
+)  # fmt: skip
 
 
-def show(folder: Path, revision: str, path: str) -> str:
+def clone(url: str, revision: str | None, into: Path, *, environ: Mapping[str, str]) -> str:
+    """Clone a repository as shallow as can be, and check a revision out.
+
+    Args:
+        url: as git takes it, without a password.
+        revision: a branch, a tag or a commit; None is the repository's own choice.
+        into: a folder that is not there yet.
+        environ: the user's environment, in which git runs; it asks nothing.
+
+    Returns:
+        The commit's full name.
+
+    Raises:
+        ClientError: there is no git.
+        RepositoryError: the repository is out of reach, or has no such revision.
+    """
+    git = _Git(environ)
+    refs = _refs(git, url)
+    if revision is None or {f"refs/heads/{revision}", f"refs/tags/{revision}"} & refs:
+        branch = () if revision is None else ("--branch", revision)
+        done = git("clone", "--quiet", "--depth", "1", *branch, "--", url, str(into))
+        if done.returncode != 0:
+            raise _unreachable(url, done.stderr)
+    else:
+        _commit(git, url, revision, into)
+    return git("-C", str(into), "rev-parse", "HEAD").stdout.strip()
+
+
+def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) -> str:
     """A file of a folder's repository as it was at a revision.
 
     Args:
         folder: in the work tree of a repository.
         revision: as `git rev-parse` takes it.
         path: relative to the folder.
+        environ: the user's environment, in which git runs.
 
     Raises:
         LockError: there is no such revision, or no such file in it.
-        ClientError: there is no git on this machine.
+        ClientError: there is no git.
     """
     # a revision that begins with a minus would be an option
     named = f"{revision}:./{path}"
-    try:
-        done = subprocess.run(
-            ["git", "-C", str(folder), "show", "--end-of-options", named],
-            capture_output=True, check=False, timeout=_SECONDS,
-        )  # fmt: skip
-    except FileNotFoundError:
-        raise ClientError(
-            "There is no git on this machine.", remedy="Install git, then run it again."
-        ) from None
+    done = _Git(environ)("-C", str(folder), "show", "--end-of-options", named)
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        said = done.stderr.strip().splitlines() or ["no reason given"]
         raise LockError(
             f"git has no {path} at {revision!r}: {said[-1].removeprefix('fatal: ')}",
             remedy="Name a revision that holds it, such as HEAD or main.",
         )
-    return done.stdout.decode("utf-8", "replace")
+    return done.stdout
+
+
+def _refs(git: _Git, url: str) -> set[str]:
+    """All names of the repository; whether it can be reached at all shows here."""
+    done = git("ls-remote", "--heads", "--tags", "--", url)
+    if done.returncode != 0:
+        raise _unreachable(url, done.stderr)
+    return {line.partition("\t")[2] for line in done.stdout.splitlines()}
+
+
+def _commit(git: _Git, url: str, revision: str, into: Path) -> None:
+    if _COMMIT.fullmatch(revision):
+        # most servers give out a commit alone
+        here = ("-C", str(into))
+        git("init", "--quiet", "--", str(into))
+        git(*here, "remote", "add", "origin", url)
+        fetched = git(*here, "fetch", "--quiet", "--depth", "1", "origin", revision)
+        if fetched.returncode == 0:
+            git(*here, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+            return
+        shutil.rmtree(into)
+    # a commit's short name, or one that the server gives out with its branches only
+    done = git("clone", "--quiet", "--no-checkout", "--", url, str(into))
+    if done.returncode != 0:
+        raise _unreachable(url, done.stderr)
+    name = f"{revision}^{{commit}}"
+    known = git("-C", str(into), "rev-parse", "--quiet", "--verify", "--end-of-options", name)
+    found = known.stdout.strip()
+    if known.returncode != 0 or not _COMMIT.fullmatch(found):
+        raise RepositoryError(
+            f"{without_credentials(url)} has no revision {revision}.",
+            remedy="Look whether the branch, tag or commit was renamed or removed, and name "
+            "another after the @.",
+        )
+    git("-C", str(into), "checkout", "--quiet", "--detach", found)
+
+
+def _unreachable(url: str, stderr: str) -> RepositoryError:
+    lines = [line.strip() for line in without_credentials(stderr).splitlines() if line.strip()]
+    # git's own first word on it; what follows are guesses
+    said = next((line for line in lines if line.startswith("fatal: ")), (lines or ["?"])[-1])
+    return RepositoryError(
+        f"The repository {without_credentials(url)} cannot be had: "
+        f"{said.removeprefix('fatal: ')[:100].rstrip('.')}.",
+        remedy="Make `git ls-remote` of that address work without a question (address, network, "
+        "key or credential helper).",
+    )
+
+
+class _Git:
+    """The user's git, which asks nothing on the terminal."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        program = shutil.which("git", path=environ.get("PATH", os.defpath))
+        if program is None:
+            raise ClientError(
+                "There is no git on this machine.", remedy="Install git, or name a folder instead."
+            )
+        self._program = program
+        self._environ = {
+            **{name: value for name, value in environ.items() if name not in _OTHERS},
+            "GIT_TERMINAL_PROMPT": "0",
+            "LC_ALL": "C",
+        }
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self._program, *_PATIENCE, *arguments],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )

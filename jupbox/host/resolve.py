@@ -78,6 +78,7 @@ def resolve_python(
     cwd: Path | None,
     prefer: Sequence[PythonPackage] = (),
     index_names: Mapping[str, str] = MappingProxyType({}),
+    constraints: Sequence[str] = (),
 ) -> tuple[PythonPackage, ...]:
     """The packages that satisfy `requirements` on Linux, x86-64 and arm64, from wheels alone.
 
@@ -90,17 +91,20 @@ def resolve_python(
         cwd: the project's folder, whose uv configuration holds; None is the current one.
         prefer: versions that are taken where they fit, so that nothing moves without need.
         index_names: names of further indexes, by `indexes.plain` address; packages keep them.
+        constraints: versions that must be taken, of packages that nothing here asks for perhaps.
 
     Raises:
         ResolveError: they do not resolve, or the index cannot be reached.
         ClientError: there is no uv.
     """
-    _refuse_options(requirements)
+    _refuse_options([*requirements, *constraints])
     if not requirements:
         return ()
     run = _Uv(program=uv or find_uv(), environ=_with_bundle(environ, ca_bundle), cwd=cwd)
     compiled = {
-        architecture: _compile(requirements, python_version, machine, run, prefer)
+        architecture: _compile(
+            requirements, python_version, machine, run, prefer=prefer, constraints=constraints
+        )
         for architecture, machine in MACHINES.items()
     }
     return merge_platforms(
@@ -226,8 +230,8 @@ def _arguments(python_version: str, machine: str) -> list[str]:
 
 
 def _compile(
-    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv,
-    prefer: Sequence[PythonPackage],
+    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv, *,
+    prefer: Sequence[PythonPackage], constraints: Sequence[str],
 ) -> list[PythonPackage]:  # fmt: skip
     text = "\n".join(requirements) + "\n"
     with TemporaryDirectory(prefix="jupbox-") as folder:
@@ -236,6 +240,10 @@ def _compile(
         # what stands in its output already, uv keeps where it can
         output.write_text("".join(f"{one.name}=={one.version}\n" for one in prefer))
         arguments = [*_arguments(python_version, machine), "--output-file", str(output)]
+        if constraints:
+            pins = Path(folder, "constraints.txt")
+            pins.write_text("".join(f"{one}\n" for one in constraints))
+            arguments += ["--constraint", str(pins)]
         done = uv(arguments, text)
         if done.returncode == 0:
             return list(_packages(output.read_text(encoding="utf-8")))

@@ -369,12 +369,15 @@ def _resolve_python(
         kernel.name: KernelLock(
             display_name=kernel.display_name,
             python=resolve(
-                (*kernel.python, "ipykernel", "pip"), prefer=stay(_kernel_of(head, kernel.name))
+                (*kernel.python, "ipykernel", "pip"),
+                prefer=stay(_kernel_of(head, kernel.name)),
+                constraints=kernel.constraints,
             ),
         )
         for kernel in definition.kernels
     }
     moved = head.uv is _NO_UV or upgrade.of("uv")
+    resolve = partial(resolve, constraints=definition.constraints)
     python = resolve(definition.python, prefer=stay(head.python or related))
     return replace(
         head,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from pathlib import Path
 
 from jupbox import lock as locks
 from jupbox.console import Console
@@ -33,7 +32,7 @@ def lock(
     """
     project = load_project(around)
     if diff is not None:
-        _show_diff(project, diff, names, console)
+        _show_diff(project, diff, names, around, console)
         return
     box = project.box(on)
     before = locking.read_lock_of(project, box)
@@ -105,7 +104,9 @@ def _report(name: str, old: ImageLock | None, new: ImageLock, console: Console) 
     _table(found, console)
 
 
-def _show_diff(project: Project, revision: str, names: list[str], console: Console) -> None:
+def _show_diff(
+    project: Project, revision: str, names: list[str], around: Surroundings, console: Console
+) -> None:
     """What changed in the lock since a revision of the project's repository.
 
     Raises:
@@ -117,17 +118,14 @@ def _show_diff(project: Project, revision: str, names: list[str], console: Conso
             "There is no jupbox.lock here to compare.", remedy="`jupbox lock` makes one."
         )
     now = load_lock((root / LOCK_FILE).read_text(encoding="utf-8"), source=LOCK_FILE)
-    then = load_lock(_text_at(root, revision), source=f"{LOCK_FILE} of {revision}")
+    was = git.show(root, revision, LOCK_FILE, environ=around.environ)
+    then = load_lock(was, source=f"{LOCK_FILE} of {revision}")
     images = names or sorted(now.images.keys() | then.images.keys())
     for name in images:
         found = locks.changes(then.images.get(name), now.images.get(name))
         console.plain(f"{name}: {len(found)} changed since {revision}." if found
                       else f"{name}: nothing changed since {revision}.")  # fmt: skip
         _table(found, console, most=None)
-
-
-def _text_at(root: Path, revision: str) -> str:
-    return git.show(root, revision, LOCK_FILE)
 
 
 def _table(found: tuple[Change, ...], console: Console, *, most: int | None = _MOST_ROWS) -> None:

@@ -8,19 +8,30 @@ from typing import Final
 
 from jupbox import pki, plan, render
 from jupbox.console import Console
+from jupbox.errors import ConfigError
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.host.engine import Image, uninterrupted
 from jupbox.lock import ImageLock
 from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project
-from jupbox.release import attaching, building, deploying, inside, locking, sealing, sidecars
+from jupbox.release import (
+    attaching,
+    building,
+    deploying,
+    inside,
+    locking,
+    placing,
+    sealing,
+    sidecars,
+)
 from jupbox.release.building import Rules
 from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows.found import Found, files_of, look, place, url_of
 from jupbox.workflows.preview import show, write
+from jupbox.workflows.repository import Repository, read_repository
 from jupbox.workflows.setup import setup_engine
 
 CONTEXT: Final = "made by jupbox"
@@ -29,8 +40,9 @@ CONTEXT: Final = "made by jupbox"
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
     yes: bool, dry_run: bool, out: Path | None, locked: bool, allow_drift: bool,
+    source: str | None, partial: bool,
 ) -> int:  # fmt: skip
-    """Make the box run what the project says; nothing where it already does.
+    """Make the box run what the project says, or a repository; nothing where it already does.
 
     Args:
         locked: the lock file as it is, or an error.
@@ -42,15 +54,21 @@ def up(
     project = load_project(around)
     box = project.box(box_name)
     rules = Rules(locked=locked, allow_drift=allow_drift)
+    repository = None
+    if source is not None:
+        _refuse_project(project, source)
+        repository = read_repository(
+            source, project=project, around=around, console=console, partial=partial
+        )
     if dry_run:
-        found = _approach(project, box, around, console)
+        found = _approach(project, box, around, console, repository)
         return _preview(found, console, rules, upgrade=upgrade, out=out)
     if setup:
         setup_engine(box, console=console, yes=yes)
     console.standing = (
         f"What runs on {place(box)} was not touched; the same command goes on from here."
     )
-    found = _approach(project, box, around, console)
+    found = _approach(project, box, around, console, repository)
     site = found.site
     with site.machine.exclusive(site.stack):
         # anew under the lock: who held it may have changed everything
@@ -65,12 +83,22 @@ def up(
         try:
             _run(found, target, sealed, console)
             authority = _wait(found, target, console)
+            placed = _place(found, target, repository, console)
         except BaseException:
             # sealed already and shown nowhere else: not even an interruption may swallow it
             _show_password(prepared, console)
             raise
-        _report_up(found, target, console, authority=authority, prepared=prepared)
+        _report_up(found, target, console, authority=authority, prepared=prepared, placed=placed)
     return 0
+
+
+def _refuse_project(project: Project, source: str) -> None:
+    if project.root is not None:
+        raise ConfigError(
+            f"There is a jupbox.toml in {project.root}, which says what its boxes run.",
+            remedy="Run it in a folder without one, or name the files there as `python` of an "
+            f"image; `jupbox init --from {source}` writes such a jupbox.toml.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +151,10 @@ def _preview(
     return 2 if target.steps else 0
 
 
-def _approach(project: Project, box: Box, around: Surroundings, console: Console) -> Found:
+def _approach(
+    project: Project, box: Box, around: Surroundings, console: Console,
+    repository: Repository | None,
+) -> Found:  # fmt: skip
     # not live: ssh may ask for a passphrase or a second factor on this terminal
     with console.stage(f"Connecting to {place(box)}", live=False):
         found = look(project, box, around)
@@ -133,7 +164,22 @@ def _approach(project: Project, box: Box, around: Surroundings, console: Console
             site.engine.ensure_context(
                 f"jupbox-{site.box.name}", host=f"ssh://{box.host}", description=CONTEXT
             )
-    return found
+    if repository is None:
+        return found
+    if found.site.named:
+        console.note(
+            f"Your own configuration names {box.name}: `jupbox up {box.name}` without --from goes "
+            f"back to its image {box.image}."
+        )
+    return _with_image(found, repository.definition(around))
+
+
+def _with_image(found: Found, definition: ImageDefinition) -> Found:
+    """The box with another image; all else of it stays as it is or runs."""
+    site = found.site
+    project = replace(site.project, images={**site.project.images, definition.name: definition})
+    box = replace(site.box, image=definition.name)
+    return replace(found, site=replace(site, project=project, box=box))
 
 
 def _refuse_early(found: Found) -> None:
@@ -317,6 +363,25 @@ def _wait(found: Found, target: Target, console: Console) -> bytes:
     return public.authority_pem
 
 
+def _place(
+    found: Found, target: Target, repository: Repository | None, console: Console
+) -> str | None:
+    """Put the repository's files where the notebooks are; where that is, for a person."""
+    if repository is None:
+        return None
+    site, name = found.site, repository.name
+    container = stacks.observe(site.engine, site.stack).container
+    assert container is not None, "it has just answered"
+    with console.stage(f"Copying the files of {name}"):
+        copied = placing.place_files(
+            site, container, target.stack.account, source=repository.folder, name=name
+        )
+    where = f"{files_of(site, target.stack.files)}/{name}" if target.stack.files else name
+    if not copied:
+        console.note(f"{where} is there already and was left as it is.")
+    return where
+
+
 def _hand_over(site: Site, target: Target, console: Console) -> None:
     container = stacks.observe(site.engine, site.stack).container
     assert container is not None, "it has just answered"
@@ -327,7 +392,7 @@ def _hand_over(site: Site, target: Target, console: Console) -> None:
 
 def _report_up(
     found: Found, target: Target, console: Console, *, authority: bytes,
-    prepared: sealing.Prepared | None,
+    prepared: sealing.Prepared | None, placed: str | None,
 ) -> None:  # fmt: skip
     site, word = found.site, found.site.command
     box = site.box
@@ -341,6 +406,7 @@ def _report_up(
     rows = [
         ("URL", url),
         ("Files", files_of(site, target.stack.files or "volume")),
+        *([("Repository", placed)] if placed else []),
         ("Open", f"jupbox open{word}"),
     ]
     if prepared and prepared.password:

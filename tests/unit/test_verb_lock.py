@@ -248,7 +248,7 @@ def then(lock: Verb, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str, s
     lock.locked("own", platforms=many(0).platforms)
     text = dump_lock(lock.file)
 
-    def show(folder: Path, revision: str, path: str) -> str:
+    def show(folder: Path, revision: str, path: str, *, environ: object) -> str:
         shown.append((folder, revision, path))
         return text
 

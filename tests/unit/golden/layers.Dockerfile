@@ -9,6 +9,7 @@
 # The Debian packages of the lock, their hashes checked; what installs them has no network.
 FROM base:tag AS debs
 # a base of one's own may name another
+# hadolint ignore=DL3002
 USER 0
 RUN --mount=type=bind,source=build/debs,target=/build \
     --mount=type=cache,id=jupbox-apt-abababababab,target=/cache/apt,sharing=locked \

@@ -1,72 +1,116 @@
-"""A file as it was at a revision."""
+"""Repositories by git: this machine's own, of folders."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from jupbox.errors import ClientError, LockError
-from jupbox.host import git
+from jupbox.errors import ClientError, RepositoryError
+from jupbox.host.git import clone
 
-
-def run(folder: Path, *words: str) -> None:
-    who = ("-c", "user.name=ada", "-c", "user.email=ada@example.org", "-c", "commit.gpgsign=false")
-    subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True)
+pytestmark = pytest.mark.real_process
 
 
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A project in a folder of a repository, whose lock has changed since its commit."""
-    folder = tmp_path / "deep" / "project"
-    folder.mkdir(parents=True)
-    run(tmp_path, "init", "--quiet")
-    (folder / "jupbox.lock").write_text("first é\n", encoding="utf-8")
-    run(tmp_path, "add", ".")
-    run(tmp_path, "commit", "--quiet", "-m", "first")
-    (folder / "jupbox.lock").write_text("second\n")
+def environ(tmp_path: Path) -> dict[str, str]:
+    who = {"GIT_AUTHOR_NAME": "Ada", "GIT_AUTHOR_EMAIL": "ada@example.org"}
+    who |= {"GIT_COMMITTER_NAME": "Ada", "GIT_COMMITTER_EMAIL": "ada@example.org"}
+    return {"PATH": os.environ["PATH"], "HOME": str(tmp_path), **who}
+
+
+@pytest.fixture
+def remote(tmp_path: Path, environ: dict[str, str]) -> Path:
+    """Two commits, the first of them tagged v1, and a branch."""
+    folder = tmp_path / "remote"
+    folder.mkdir()
+    git(folder, environ, "init", "--quiet", "--initial-branch", "main")
+    for name in ("first", "second"):
+        (folder / name).write_text(name)
+        git(folder, environ, "add", "--all")
+        git(folder, environ, "commit", "--quiet", "--message", name)
+        if name == "first":
+            git(folder, environ, "tag", "--annotate", "v1", "--message", "v1")
+            git(folder, environ, "branch", "old/one")
     return folder
 
 
-@pytest.mark.real_process
-def test_a_file_is_what_it_was_whatever_it_is_now(project: Path) -> None:
-    assert git.show(project, "HEAD", "jupbox.lock") == "first é\n"
+def git(folder: Path, environ: dict[str, str], *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=environ, check=True, capture_output=True, text=True
+    )
+    return done.stdout.strip()
 
 
-@pytest.mark.real_process
 @pytest.mark.parametrize(
-    ("revision", "path"),
+    ("revision", "names"),
     [
-        ("HEAD", "other.lock"),
-        ("nowhere", "jupbox.lock"),
-        ("--output=made", "jupbox.lock"),
-        ("", "other.lock"),
+        (None, {"first", "second"}),
+        ("main", {"first", "second"}),
+        ("v1", {"first"}),
+        ("old/one", {"first"}),
     ],
 )
-def test_what_git_does_not_have_is_an_error_that_names_it(
-    project: Path, revision: str, path: str
+def test_a_branch_a_tag_or_neither_is_cloned_without_history(
+    tmp_path: Path, remote: Path, environ: dict[str, str], revision: str | None, names: set[str]
 ) -> None:
-    with pytest.raises(LockError, match="git has no") as caught:
-        git.show(project, revision, path)
-    assert repr(revision) in caught.value.message
-    assert "\n" not in caught.value.message
-    assert [item.name for item in project.iterdir()] == ["jupbox.lock"]
+    into = tmp_path / "clone"
+    commit = clone(f"file://{remote}", revision, into, environ=environ)
+    assert commit == git(remote, environ, "rev-parse", f"{revision or 'HEAD'}^{{commit}}")
+    assert {path.name for path in into.iterdir()} == {*names, ".git"}
+    assert git(into, environ, "rev-list", "--count", "HEAD") == "1"
 
 
-@pytest.mark.real_process
-def test_a_folder_without_a_repository_is_an_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_branch_can_be_pulled_afterwards(
+    tmp_path: Path, remote: Path, environ: dict[str, str]
 ) -> None:
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
-    with pytest.raises(LockError, match="not a git repository"):
-        git.show(tmp_path, "HEAD", "jupbox.lock")
+    into = tmp_path / "clone"
+    clone(f"file://{remote}", None, into, environ=environ)
+    (remote / "third").write_text("3")
+    git(remote, environ, "add", "--all")
+    git(remote, environ, "commit", "--quiet", "--message", "third")
+    git(into, environ, "pull", "--quiet")
+    assert (into / "third").is_file()
 
 
-@pytest.mark.real_process
-def test_a_machine_without_git_is_told_to_install_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("length", [40, 8])
+def test_a_commit_is_found_by_its_full_or_short_name(
+    tmp_path: Path, remote: Path, environ: dict[str, str], length: int
 ) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
+    commit = git(remote, environ, "rev-parse", "v1^{commit}")
+    into = tmp_path / "clone"
+    assert clone(f"file://{remote}", commit[:length], into, environ=environ) == commit
+    assert not (into / "second").exists()
+
+
+@pytest.mark.parametrize("revision", ["v2", "0" * 40, "abcdef12"])
+def test_a_revision_that_is_gone_is_named(
+    tmp_path: Path, remote: Path, environ: dict[str, str], revision: str
+) -> None:
+    with pytest.raises(RepositoryError, match=f"has no revision {revision}"):
+        clone(f"file://{remote}", revision, tmp_path / "clone", environ=environ)
+
+
+def test_a_repository_out_of_reach_is_said_with_gits_own_words(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    with pytest.raises(RepositoryError, match="nothing cannot be had: ") as caught:
+        clone(f"file://{tmp_path}/nothing", None, tmp_path / "clone", environ=environ)
+    assert "git ls-remote" in caught.value.remedy
+    assert not (tmp_path / "clone").exists()
+
+
+def test_a_git_around_us_does_not_lead_ours_astray(
+    tmp_path: Path, remote: Path, environ: dict[str, str]
+) -> None:
+    astray = {**environ, "GIT_DIR": str(tmp_path / "elsewhere")}
+    commit = clone(f"file://{remote}", None, tmp_path / "clone", environ=astray)
+    assert commit == git(remote, environ, "rev-parse", "HEAD")
+    assert (tmp_path / "clone" / "second").is_file()
+
+
+def test_without_git_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(ClientError, match="no git"):
-        git.show(tmp_path, "HEAD", "jupbox.lock")
+        clone("file:///x", None, tmp_path / "clone", environ={"PATH": str(tmp_path)})
