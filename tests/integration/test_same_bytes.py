@@ -207,27 +207,18 @@ def a_year_later(address: str) -> Iterator[tuple[str, list[str]]]:
             thread.join()
 
 
-_SOURCES_BACK = """
-rm -f /etc/apt/sources.list
-if [ -f /tmp/kept/main ]; then mv /tmp/kept/main /etc/apt/sources.list; fi
-mv /tmp/kept/* /etc/apt/sources.list.d/ 2>/dev/null
-rm -rf /tmp/kept
-"""
-
-
 @contextmanager
 def with_mirror(made: Team, url: str) -> Iterator[None]:
     """The box gets its Debian packages elsewhere."""
-    box = made.job.box
-    box.exec("sh", "-c", "mkdir /tmp/kept && mv /etc/apt/sources.list.d/* /tmp/kept")
-    box.exec("sh", "-c", "cp -a /etc/apt/sources.list /tmp/kept/main 2>/dev/null || true")
-    line = f"deb [trusted=yes] {url}/debian trixie main"
-    box.exec("sh", "-c", f"echo '{line}' > /etc/apt/sources.list")
+    box, sources = made.job.box, "/etc/apt/sources.list"
+    kept = box.exec("cat", sources)
+    line = f"deb [trusted=yes] {url}/debian trixie main\n"
+    box.exec("sh", "-c", f"cat > {sources}", input=line)
     made.laptop.end_connections()
     try:
         yield
     finally:
-        box.exec("sh", "-s", input=_SOURCES_BACK)
+        box.exec("sh", "-c", f"cat > {sources}", input=kept)
         made.laptop.end_connections()
 
 
