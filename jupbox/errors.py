@@ -65,6 +65,14 @@ class ResolveError(JupboxError):
     remedy_hint = "look for a typing error, loosen versions, or mend the way to the package index"
 
 
+class RepositoryError(JupboxError):
+    """A git repository that is out of reach, or has not what is wanted of it."""
+
+    exit_code = 7
+    meaning = "git repository out of reach"
+    remedy_hint = "make `git ls-remote URL` work first, and look at the revision"
+
+
 class HostError(JupboxError):
     """The host cannot be reached or does not let us in."""
 

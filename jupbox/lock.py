@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from jupbox.errors import LockError
 from jupbox.project import ImageDefinition
+from jupbox.repository import GitSource, parse_reference
 from jupbox.tomltext import dotted, key_lines, line_of, quote, syntax_error
 
 SCHEMA: Final = 1
@@ -100,6 +101,7 @@ class ImageLock:
         uv: the installer itself.
         platforms: by architecture.
         kernels: by name.
+        sources: the repositories whose definitions it was resolved from, each at a commit.
     """
 
     name: str
@@ -109,6 +111,7 @@ class ImageLock:
     python: tuple[PythonPackage, ...]
     platforms: Mapping[str, PlatformLock]
     kernels: Mapping[str, KernelLock] = field(default_factory=dict)
+    sources: tuple[GitSource, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 (hex) over this image's part of the lock's text."""
@@ -128,7 +131,10 @@ class Lock:
 
 def is_stale(lock: ImageLock, definition: ImageDefinition) -> bool:
     """Whether `definition` has changed since `lock` was resolved from it."""
-    return lock.definition != definition.digest
+    pinned = {(source.url, source.revision) for source in lock.sources}
+    # of a label none are known, and what else it says is enough
+    wanted = {(source.url, source.revision) for source in definition.sources}
+    return lock.definition != definition.digest or not wanted <= pinned
 
 
 def differences(old: ImageLock, new: ImageLock) -> tuple[str, ...]:
@@ -180,11 +186,19 @@ def _image_text(image: ImageLock) -> str:
         f"uv = {_python_text(image.uv)}",
         *_array("python", (_python_text(package) for package in _by_name(image.python))),
     ]
+    lines += _source_lines(image)
     for name in sorted(image.kernels):
         lines += ["", *_kernel_lines(image.name, name, image.kernels[name])]
     for architecture in sorted(image.platforms):
         lines += ["", *_platform_lines(image.name, image.platforms[architecture])]
     return "\n".join(lines) + "\n"
+
+
+def _source_lines(image: ImageLock) -> list[str]:
+    """The repositories, one a line; nothing without any."""
+    by_name = sorted(image.sources, key=lambda source: (source.url, source.revision))
+    lines = [_inline(url=s.url, revision=s.revision, commit=s.commit) for s in by_name]
+    return _array("sources", lines) if lines else []
 
 
 def _kernel_lines(image: str, name: str, kernel: KernelLock) -> list[str]:
@@ -298,6 +312,21 @@ class _KernelPart(_Part):
         return KernelLock(display_name=self.display_name, python=python)
 
 
+class _SourcePart(_Part):
+    url: str
+    revision: str
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?\z")]
+
+    @model_validator(mode="after")
+    def _is_reference(self) -> _SourcePart:
+        # all of it ends in a command line
+        parse_reference(f"git+{self.url}@{self.revision}#images.any")
+        return self
+
+    def value(self) -> GitSource:
+        return GitSource(url=self.url, revision=self.revision, commit=self.commit)
+
+
 class _ImagePart(_Part):
     definition: _Hex
     epoch: Annotated[int, Field(ge=0)]
@@ -305,6 +334,7 @@ class _ImagePart(_Part):
     python: list[_PythonPart]
     platforms: dict[Architecture, _PlatformPart] = {}
     kernels: dict[_ImageName, _KernelPart] = {}
+    sources: list[_SourcePart] = []
 
     def value(self, name: str) -> ImageLock:
         platforms = {key: platform.value(key) for key, platform in self.platforms.items()}
@@ -316,6 +346,7 @@ class _ImagePart(_Part):
             python=tuple(package.value() for package in self.python),
             platforms=MappingProxyType(cast("dict[str, PlatformLock]", platforms)),
             kernels=MappingProxyType({key: part.value() for key, part in self.kernels.items()}),
+            sources=tuple(source.value() for source in self.sources),
         )
 
 

@@ -7,16 +7,18 @@ texts; with none of the first two any ssh destination is a box (zero configurati
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
 
 from jupbox import assets, tables
 from jupbox.errors import ConfigError, UnknownNameError
+from jupbox.repository import GitReference, GitSource, is_git, parse_reference
 from jupbox.tables import (
     DEFAULT_BASE,
     DEFAULT_IMAGE,
@@ -60,6 +62,9 @@ class ImageDefinition:
     `python` and `apt` are the union along the chain, the root of the chain first;
     `layers` keeps them apart, in the same order, so that images can share layers.
     Of kernels of the same name the one nearest to the image holds.
+
+    Attributes:
+        sources: the repositories along the chain; none where it was read from a label.
     """
 
     name: str
@@ -70,6 +75,7 @@ class ImageDefinition:
     shipped: bool
     layers: tuple[Layer, ...]
     kernels: tuple[Kernel, ...] = ()
+    sources: tuple[GitSource, ...] = field(default=(), compare=False)
 
     @property
     def digest(self) -> str:
@@ -149,11 +155,62 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """A `jupbox.toml` of another repository, and the commit that it is of."""
+
+    text: str
+    commit: str
+
+
+class Outside(Protocol):
+    """Where a definition gets what does not stand in its own file; asked when it is needed."""
+
+    def definitions(self, reference: GitReference, *, image: str) -> Foreign:
+        """The definitions of another repository.
+
+        Args:
+            reference: the repository and its revision.
+            image: the project's own image that this is for, by whose lock the commit is pinned.
+        """
+        ...
+
+
+class _Images(Mapping[str, ImageDefinition]):
+    """Definitions by name, each put together when it is first asked for.
+
+    What one of them needs from elsewhere is no matter of a command that does not use it.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], ImageDefinition]) -> None:
+        self._names = tuple(names)
+        self._make = make
+        self._made: dict[str, ImageDefinition] = {}
+
+    def __getitem__(self, name: str) -> ImageDefinition:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """All images and boxes that a command may name.
 
     Attributes:
         root: the folder of `jupbox.toml`; None is zero configuration.
+        images: by name; one that extends another repository's is looked up there when asked for.
+        shipped: those of the names that ship with jupbox.
         personal: the names among `boxes` that come from the user's own configuration.
     """
 
@@ -162,6 +219,18 @@ class Project:
     boxes: Mapping[str, Box]
     network: Network
     personal: frozenset[str] = field(default_factory=frozenset)
+    shipped: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def shipped_images(self) -> dict[str, ImageDefinition]:
+        """The images that ship with jupbox, by name."""
+        return {name: self.images[name] for name in sorted(self.shipped)}
+
+    def with_image(self, image: ImageDefinition) -> Project:
+        """This project with `image` added, or put in the place of the one of its name."""
+        names = dict.fromkeys((*self.images, image.name))
+        images = _Images(names, lambda n: image if n == image.name else self.images[n])
+        return replace(self, images=images, shipped=self.shipped - {image.name})
 
     def box(self, name: str | None) -> Box:
         """The box called `name`; with None the only one, or this machine's engine.
@@ -251,6 +320,7 @@ def parse_project(
     user_text: str | None,
     user_source: str,
     shipped: Mapping[str, str],
+    outside: Outside | None = None,
 ) -> Project:
     """The project that these texts describe.
 
@@ -262,6 +332,7 @@ def parse_project(
             of the project replaces the user's of the same name.
         user_source: the path of that file; its own relative paths start in its folder.
         shipped: the definitions that ship, name -> text of `image.toml`.
+        outside: where what definitions name beyond these texts comes from.
 
     Raises:
         ConfigError: a key or value that cannot be used, with file and line.
@@ -274,7 +345,11 @@ def parse_project(
         **_drafts(user.images, user_document),
         **_drafts(project.images, document),
     }
-    images = {name: _flatten(name, drafts) for name in drafts}
+    beyond = _Beyond(shipped=_shipped_drafts(shipped), outside=outside)
+    images = _Images(drafts, lambda name: _flatten(name, drafts, beyond))
+    for name in drafts:
+        if not _needs_outside(name, drafts):
+            _ = images[name]  # what is wrong with it is said at once
     _check_box_images(project, document, images)
     user_folder = Path(user_source).parent
     boxes = {
@@ -284,7 +359,8 @@ def parse_project(
     bundle = user.network.ca_bundle
     return Project(
         root=root,
-        images=MappingProxyType(images),
+        images=images,
+        shipped=frozenset(name for name, draft in drafts.items() if draft.shipped),
         boxes=MappingProxyType(boxes),
         network=Network(ca_bundle=None if bundle is None else _from(user_folder, bundle)),
         personal=frozenset(user.boxes) - frozenset(project.boxes),
@@ -295,51 +371,87 @@ def parse_project(
 class _Draft:
     """A definition as one file has it, before `extends` is followed."""
 
+    name: str
     table: ImageTable
     document: Document
     prefix: tuple[str, ...]
     shipped: bool = False
+    source: GitSource | None = None
+
+    @property
+    def key(self) -> tuple[GitSource | None, bool, str]:
+        """What tells it from every other draft."""
+        return self.source, self.shipped, self.name
+
+    def __str__(self) -> str:
+        if self.source is None:
+            return self.name
+        source = self.source
+        return str(GitReference(url=source.url, revision=source.revision, image=self.name))
 
     def error(self, key: str | None, what: str, *, remedy: str) -> ConfigError:
         path = self.prefix if key is None else (*self.prefix, key)
         return self.document.error(path, what, remedy=remedy)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Beyond:
+    """What the definitions of a file may name that does not stand in it."""
+
+    shipped: Mapping[str, _Draft]
+    outside: Outside | None
+
+
 def _shipped_drafts(shipped: Mapping[str, str]) -> dict[str, _Draft]:
     drafts = {}
     for name, text in shipped.items():
         table, document = tables.read_tables(text, ImageTable, source=f"images/{name}/image.toml")
-        drafts[name] = _Draft(table=table, document=document, prefix=(), shipped=True)
+        drafts[name] = _Draft(name=name, table=table, document=document, prefix=(), shipped=True)
     return drafts
 
 
-def _drafts(images: Mapping[str, ImageTable], document: Document) -> dict[str, _Draft]:
+def _drafts(
+    images: Mapping[str, ImageTable], document: Document, source: GitSource | None = None
+) -> dict[str, _Draft]:
     return {
-        name: _Draft(table=table, document=document, prefix=("images", name))
+        name: _Draft(
+            name=name, table=table, document=document, prefix=("images", name), source=source
+        )
         for name, table in images.items()
     }
 
 
-def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
-    chain = list(reversed(list(_chain(name, drafts))))
+def _needs_outside(name: str, drafts: Mapping[str, _Draft]) -> bool:
+    """Whether more than its own file is needed to put a definition together."""
+    seen: set[str] = set()
+    parent: str | None = name
+    while parent is not None and parent in drafts and parent not in seen:
+        seen.add(parent)
+        parent = drafts[parent].table.extends
+    return parent is not None and is_git(parent)
+
+
+def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageDefinition:
+    chain = list(reversed(list(_chain(name, drafts, beyond))))
     layers = tuple(
         Layer(
-            name=part,
-            python=_once(drafts[part].table.python),
-            apt=_once(drafts[part].table.apt),
-            shipped=drafts[part].shipped,
+            name=layer,
+            python=_once(draft.table.python),
+            apt=_once(draft.table.apt),
+            shipped=draft.shipped,
         )
-        for part in chain
+        for layer, draft in zip(_layer_names(chain), chain, strict=True)
     )
     definition = ImageDefinition(
         name=name,
         python=_once([item for layer in layers for item in layer.python]),
         apt=_once([item for layer in layers for item in layer.apt]),
-        base=_nearest([drafts[part].table.base for part in chain]) or DEFAULT_BASE,
-        requires_python=_nearest([drafts[part].table.requires_python for part in chain]),
+        base=_nearest([draft.table.base for draft in chain]) or DEFAULT_BASE,
+        requires_python=_nearest([draft.table.requires_python for draft in chain]),
         shipped=drafts[name].shipped,
         layers=layers,
-        kernels=_kernels([drafts[part].table for part in chain]),
+        kernels=_kernels([draft.table for draft in chain]),
+        sources=tuple(dict.fromkeys(draft.source for draft in chain if draft.source)),
     )
     _check_server(definition, drafts[name])
     return definition
@@ -353,27 +465,87 @@ def _kernels(chain: list[ImageTable]) -> tuple[Kernel, ...]:
     )
 
 
-def _chain(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
-    """`name` and what it extends, up to the root."""
-    seen = [name]
-    yield name
-    while (parent := drafts[seen[-1]].table.extends) is not None:
-        child = drafts[seen[-1]]
-        if parent in seen:
-            circle = " -> ".join([*seen[seen.index(parent) :], parent])
+def _chain(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> Iterator[_Draft]:
+    """`name` and what it extends, up to the root; each name means what it does in its own file."""
+    seen = [drafts[name]]
+    yield drafts[name]
+    while (parent := seen[-1].table.extends) is not None:
+        child = seen[-1]
+        if is_git(parent):
+            reference = parse_reference(parent)
+            drafts = _foreign_drafts(reference, child, beyond, image=name)
+            draft = drafts[reference.image]
+        elif parent in drafts:
+            draft = drafts[parent]
+        else:
+            raise child.error(
+                "extends",
+                f"names {parent!r}, and no image is called that.",
+                remedy=tables.did_you_mean(parent, set(drafts) - {child.name}, kind="Images"),
+            )
+        if draft.key in (keys := [one.key for one in seen]):
+            circle = " -> ".join(str(one) for one in [*seen[keys.index(draft.key) :], draft])
             raise child.error(
                 "extends",
                 f"leads back to itself: {circle}.",
                 remedy="Let one of them extend no other.",
             )
-        if parent not in drafts:
-            raise child.error(
-                "extends",
-                f"names {parent!r}, and no image is called that.",
-                remedy=tables.did_you_mean(parent, set(drafts) - {name}, kind="Images"),
-            )
-        seen.append(parent)
-        yield parent
+        seen.append(draft)
+        yield draft
+
+
+def _foreign_drafts(
+    reference: GitReference, child: _Draft, beyond: _Beyond, *, image: str
+) -> dict[str, _Draft]:
+    """What another repository defines, and what ships: all that its definitions may extend."""
+    if beyond.outside is None:
+        raise child.error(
+            "extends",
+            f"names {reference}, and no other repository is looked at here.",
+            remedy="Extend a definition of this file, or one that ships.",
+        )
+    found = beyond.outside.definitions(reference, image=image)
+    where = f"{reference.url}@{reference.revision}:jupbox.toml"
+    project, document = tables.read_tables(found.text, ProjectTables, source=where)
+    source = GitSource(url=reference.url, revision=reference.revision, commit=found.commit)
+    drafts = _drafts(project.images, document, source)
+    if reference.image not in drafts:
+        error = child.error(
+            "extends",
+            f"names {reference}, and that repository defines no such image.",
+            remedy=tables.did_you_mean(reference.image, drafts, kind="Its images")
+            if drafts
+            else "Its jupbox.toml defines no image at all; look at the revision.",
+        )
+        raise UnknownNameError(error.message, remedy=error.remedy)
+    return {**beyond.shipped, **drafts}
+
+
+def _layer_names(chain: list[_Draft]) -> list[str]:
+    """The chain's names, told apart where two repositories use the same."""
+    *others, own = chain
+    # what ships is known by its name, and the image is asked for by its own
+    taken = {draft.name for draft in others if draft.shipped}
+    if own.name in taken:
+        raise own.error(
+            None,
+            f"extends the image {own.name} that ships, by way of another repository.",
+            remedy="Give it another name.",
+        )
+    taken.add(own.name)
+    names = []
+    for draft in others:
+        names.append(draft.name if draft.shipped else _free_name(draft, taken))
+        taken.add(names[-1])
+    return [*names, own.name]
+
+
+def _free_name(draft: _Draft, taken: set[str]) -> str:
+    repository = draft.source.name if draft.source else "own"
+    longer = box_name(f"{repository}-{draft.name}")
+    numbered = (box_name(f"{longer}-{number}") for number in itertools.count(2))
+    names = itertools.chain((draft.name, longer), numbered)
+    return next(name for name in names if name not in taken)
 
 
 def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
@@ -511,6 +683,7 @@ def read_definition(text: str) -> ImageDefinition:
     document = Document(source="label", lines={})
     drafts = {
         name: _Draft(
+            name=name,
             table=ImageTable.model_validate(table),
             document=document,
             prefix=(),
@@ -518,7 +691,7 @@ def read_definition(text: str) -> ImageDefinition:
         )
         for name, table in value["images"].items()
     }
-    return _flatten(value["name"], drafts)
+    return _flatten(value["name"], drafts, _Beyond(shipped={}, outside=None))
 
 
 def box_label(box: Box) -> str:

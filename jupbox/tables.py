@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from jupbox.errors import ConfigError
+from jupbox.repository import ReferenceProblem, is_git, parse_reference
 from jupbox.tomltext import KeyPath, dotted, key_lines, line_of, quote, syntax_error
 
 DEFAULT_BASE: Final = "debian:trixie-slim"
@@ -139,7 +140,10 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "display-name": ("a string", 'display-name = "Python (pandas 2)"'),
     "env": ("a table of variables and their texts", 'env = { OMP_NUM_THREADS = "8" }'),
     "expose": ('"tunnel", "public" or an IP address of the host', 'expose = "tunnel"'),
-    "extends": ("the name of another image", 'extends = "minimal"'),
+    "extends": (
+        'the name of another image, or one of a repository: "git+https://…@revision#images.name"',
+        'extends = "minimal"',
+    ),
     "files": ('an absolute path, a path that begins with ~/, or "volume"', 'files = "~/notebooks"'),
     "gpus": ('"auto", "all", "none" or a number', 'gpus = "auto"'),
     "group_add": ("a list of groups of the host", 'group_add = ["lab"]'),
@@ -191,6 +195,18 @@ def _requirement(value: str) -> str:
         raise _wrong("must name a package, not an address: a lock names versions, never a host")
     if _REQUIREMENT.fullmatch(value) is None or _OPTION.search(value):
         raise _wrong()
+    return value
+
+
+def _extends(value: str) -> str:
+    if not is_git(value):
+        if NAME.fullmatch(value) is None:
+            raise _wrong()
+        return value
+    try:
+        parse_reference(value)
+    except ReferenceProblem as problem:
+        raise _wrong(str(problem)) from None
     return value
 
 
@@ -338,7 +354,10 @@ class ImageTable(_Table):
     """`[images.<name>]`, and the whole of a shipped `image.toml`."""
 
     description: str | None = _key("for people")
-    extends: _Name | None = _key("another definition; its packages come first")
+    extends: Annotated[str, AfterValidator(_extends)] | None = _key(
+        "another definition, whose packages come first; that of another repository as "
+        "`git+https://HOST/TEAM/REPO@REVISION#images.NAME`, whose commit the lock holds"
+    )
     python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
         "requirement strings", default="[]", default_factory=list
     )

@@ -37,7 +37,7 @@ from jupbox.lock import (
     load_lock,
 )
 from jupbox.project import ImageDefinition
-from jupbox.site import Site, lock_path
+from jupbox.site import Site, lock_path, read_lock_file
 
 _DAY: Final = 86_400
 
@@ -57,17 +57,7 @@ def network_of(site: Site, definition: ImageDefinition) -> Network:
 
 def read_lock(site: Site) -> Lock:
     """The project's lock; an empty one if there is none yet."""
-    path = lock_path(site.project, site.box)
-    if not path.is_file():
-        return Lock()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LockError(
-            f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}.",
-            remedy="Mend its permissions, or get it anew from the team's repository.",
-        ) from None
-    return load_lock(text, source=path.name)
+    return read_lock_file(lock_path(site.project, site.box))
 
 
 def write_lock(site: Site, image: ImageLock) -> None:
@@ -247,6 +237,7 @@ def _resolve_python(
         python=resolve(definition.python, prefer=prefer.python if prefer else ()),
         platforms={part.architecture: part},
         kernels=kernels,
+        sources=definition.sources,
     )
 
 

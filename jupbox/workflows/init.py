@@ -105,13 +105,12 @@ def _ask_host(names: tuple[str, ...], console: Console, *, yes: bool) -> str:
 def _image(folder: Path, personal: Project) -> str:
     """The folder's name as that of an image; one that ships would not be an addition to it."""
     name = box_name(folder.name or "notebooks")
-    taken = {shipped for shipped, image in personal.images.items() if image.shipped}
-    return box_name(f"my-{name}") if name in taken else name
+    return box_name(f"my-{name}") if name in personal.shipped else name
 
 
 def _extended(image: str | None, personal: Project) -> str:
     """The shipped image to start from; a personal one is on nobody else's machine."""
-    shipped = {name for name, definition in personal.images.items() if definition.shipped}
+    shipped = personal.shipped
     if image is None or image in shipped:
         return image or tables.DEFAULT_IMAGE
     raise UnknownNameError(
@@ -166,7 +165,7 @@ def _from_release(
     found: Found, definition: ImageDefinition, personal: Project, around: Surroundings
 ) -> _Written:
     box = found.site.box
-    shipped = {name: image for name, image in personal.images.items() if image.shipped}
+    shipped = personal.shipped_images
     text = _text(box, definition, reference.own_images(definition, shipped))
     parsed = project_of(text, around.cwd, around).images[definition.name]
     if parsed.digest != definition.digest:  # what it extended does not ship any more

@@ -10,7 +10,7 @@ from jupbox.workflows.found import place
 
 def lock(names: list[str], *, around: Surroundings, console: Console, on: str | None) -> None:
     """Resolve image definitions anew into the lock; all that boxes use, or the named."""
-    project = load_project(around)
+    project = load_project(around, pinned=False)
     box = project.box(on)
     with console.stage(f"Connecting to {place(box)}", live=False):
         site = connect(project, box, around)
