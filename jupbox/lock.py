@@ -11,13 +11,14 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
 from jupbox.errors import LockError
-from jupbox.project import ImageDefinition
+from jupbox.project import ImageDefinition, settings_json
 from jupbox.repository import GitSource, parse_reference
+from jupbox.tables import Plugin, Target, Text, Variable
 from jupbox.tomltext import dotted, key_lines, line_of, quote, syntax_error
 
 SCHEMA: Final = 1
@@ -92,6 +93,20 @@ class KernelLock:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FileLock:
+    """A file of the project in the image.
+
+    Attributes:
+        sha256: its content's hash, 64 hex digits.
+        mode: its permission bits.
+    """
+
+    target: str
+    sha256: str
+    mode: Literal["0644", "0755"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageLock:
     """One image's exact content.
 
@@ -102,6 +117,9 @@ class ImageLock:
         platforms: by architecture.
         kernels: by name.
         sources: the repositories whose definitions it was resolved from, each at a commit.
+        env: (name, value).
+        settings: (JupyterLab's plugin, its settings as JSON).
+        files: of the project; their contents are beside the lock, or in `sources`.
     """
 
     name: str
@@ -112,6 +130,9 @@ class ImageLock:
     platforms: Mapping[str, PlatformLock]
     kernels: Mapping[str, KernelLock] = field(default_factory=dict)
     sources: tuple[GitSource, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    files: tuple[FileLock, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 (hex) over this image's part of the lock's text."""
@@ -186,7 +207,7 @@ def _image_text(image: ImageLock) -> str:
         f"uv = {_python_text(image.uv)}",
         *_array("python", (_python_text(package) for package in _by_name(image.python))),
     ]
-    lines += _source_lines(image)
+    lines += [*_source_lines(image), *_completing_lines(image)]
     for name in sorted(image.kernels):
         lines += ["", *_kernel_lines(image.name, name, image.kernels[name])]
     for architecture in sorted(image.platforms):
@@ -199,6 +220,19 @@ def _source_lines(image: ImageLock) -> list[str]:
     by_name = sorted(image.sources, key=lambda source: (source.url, source.revision))
     lines = [_inline(url=s.url, revision=s.revision, commit=s.commit) for s in by_name]
     return _array("sources", lines) if lines else []
+
+
+def _completing_lines(image: ImageLock) -> list[str]:
+    """Variables, settings and files, one a line; nothing without any."""
+    arrays = {
+        "env": [_inline(name=name, value=value) for name, value in sorted(image.env)],
+        "settings": [_inline(plugin=name, values=text) for name, text in sorted(image.settings)],
+        "files": [
+            _inline(target=file.target, sha256=file.sha256, mode=file.mode)
+            for file in sorted(image.files, key=lambda file: file.target)
+        ],
+    }
+    return [line for key, lines in arrays.items() if lines for line in _array(key, lines)]
 
 
 def _kernel_lines(image: str, name: str, kernel: KernelLock) -> list[str]:
@@ -327,6 +361,22 @@ class _SourcePart(_Part):
         return GitSource(url=self.url, revision=self.revision, commit=self.commit)
 
 
+class _EnvPart(_Part):
+    name: Variable
+    value: Text
+
+
+class _SettingsPart(_Part):
+    plugin: Plugin
+    values: Json[dict[str, Any]]
+
+
+class _FilePart(_Part):
+    target: Target
+    sha256: _Hex
+    mode: Literal["0644", "0755"]
+
+
 class _ImagePart(_Part):
     definition: _Hex
     epoch: Annotated[int, Field(ge=0)]
@@ -335,6 +385,9 @@ class _ImagePart(_Part):
     platforms: dict[Architecture, _PlatformPart] = {}
     kernels: dict[_ImageName, _KernelPart] = {}
     sources: list[_SourcePart] = []
+    env: list[_EnvPart] = []
+    settings: list[_SettingsPart] = []
+    files: list[_FilePart] = []
 
     def value(self, name: str) -> ImageLock:
         platforms = {key: platform.value(key) for key, platform in self.platforms.items()}
@@ -347,6 +400,9 @@ class _ImagePart(_Part):
             platforms=MappingProxyType(cast("dict[str, PlatformLock]", platforms)),
             kernels=MappingProxyType({key: part.value() for key, part in self.kernels.items()}),
             sources=tuple(source.value() for source in self.sources),
+            env=tuple((part.name, part.value) for part in self.env),
+            settings=tuple((part.plugin, settings_json(part.values)) for part in self.settings),
+            files=tuple(FileLock(**part.model_dump()) for part in self.files),
         )
 
 

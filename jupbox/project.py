@@ -56,14 +56,35 @@ class Kernel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopiedFile:
+    """A file that an image has from a project's folder.
+
+    Attributes:
+        target: where it is in the image.
+        path: where it is in the folder.
+        sha256: its content's hash, 64 hex digits.
+        source: the repository whose folder that is; None is the project's own, or was not kept.
+    """
+
+    target: str
+    path: str
+    sha256: str
+    executable: bool
+    source: GitSource | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageDefinition:
     """What a notebook environment holds, its `extends` chain flattened.
 
     `python` and `apt` are the union along the chain, the root of the chain first;
     `layers` keeps them apart, in the same order, so that images can share layers.
-    Of kernels of the same name the one nearest to the image holds.
+    Of kernels, variables, settings and files of the same name the one nearest to the image holds.
 
     Attributes:
+        env: (name, value), sorted.
+        settings: (JupyterLab's plugin, its settings as JSON), sorted.
+        files: by target, sorted.
         sources: the repositories along the chain; none where it was read from a label.
     """
 
@@ -75,6 +96,9 @@ class ImageDefinition:
     shipped: bool
     layers: tuple[Layer, ...]
     kernels: tuple[Kernel, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    files: tuple[CopiedFile, ...] = ()
     sources: tuple[GitSource, ...] = field(default=(), compare=False)
 
     @property
@@ -98,6 +122,9 @@ class ImageDefinition:
                 [kernel.name, kernel.display_name, sorted(set(kernel.python))]
                 for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
             ]
+        files = [[file.target, file.sha256, file.executable] for file in self.files]
+        further = {"env": self.env, "settings": self.settings, "files": files}
+        content |= {key: value for key, value in further.items() if value}
         text = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -173,6 +200,31 @@ class Outside(Protocol):
             image: the project's own image that this is for, by whose lock the commit is pinned.
         """
         ...
+
+    def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
+        """What a file of a project's folder holds; None if it is no file.
+
+        Args:
+            path: from that folder.
+            target: where it is in the image.
+            source: the repository whose folder that is; None is the project's own.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """`Outside` for a definition that was read back: whole, with its files' hashes."""
+
+    files: Mapping[str, CopiedFile]
+
+    def definitions(self, reference: GitReference, *, image: str) -> Foreign:
+        """See `Outside.definitions`: there is nothing left to look up."""
+        raise ValueError(f"{image} extends {reference}")
+
+    def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
+        """See `Outside.file`: as it was."""
+        return self.files.get(target)
 
 
 class _Images(Mapping[str, ImageDefinition]):
@@ -389,9 +441,9 @@ class _Draft:
         source = self.source
         return str(GitReference(url=source.url, revision=source.revision, image=self.name))
 
-    def error(self, key: str | None, what: str, *, remedy: str) -> ConfigError:
-        path = self.prefix if key is None else (*self.prefix, key)
-        return self.document.error(path, what, remedy=remedy)
+    def error(self, what: str, *keys: str, remedy: str) -> ConfigError:
+        """The error of the key below this definition, or of the whole of it."""
+        return self.document.error((*self.prefix, *keys), what, remedy=remedy)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -427,6 +479,8 @@ def _needs_outside(name: str, drafts: Mapping[str, _Draft]) -> bool:
     parent: str | None = name
     while parent is not None and parent in drafts and parent not in seen:
         seen.add(parent)
+        if drafts[parent].table.files:
+            return True
         parent = drafts[parent].table.extends
     return parent is not None and is_git(parent)
 
@@ -451,6 +505,9 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
         shipped=drafts[name].shipped,
         layers=layers,
         kernels=_kernels([draft.table for draft in chain]),
+        env=tuple(sorted({k: v for draft in chain for k, v in draft.table.env.items()}.items())),
+        settings=_settings([draft.table for draft in chain]),
+        files=_files(chain, beyond),
         sources=tuple(dict.fromkeys(draft.source for draft in chain if draft.source)),
     )
     _check_server(definition, drafts[name])
@@ -462,6 +519,39 @@ def _kernels(chain: list[ImageTable]) -> tuple[Kernel, ...]:
     return tuple(
         Kernel(name=name, python=_once(table.python), display_name=table.display_name or name)
         for name, table in sorted(found.items())
+    )
+
+
+def _settings(chain: list[ImageTable]) -> tuple[tuple[str, str], ...]:
+    """Each plugin's settings; of one that several set, each setting is the nearest's."""
+    found: dict[str, dict[str, Any]] = {}
+    for table in chain:
+        for plugin, values in table.settings.items():
+            found[plugin] = {**found.get(plugin, {}), **values}
+    return tuple((plugin, settings_json(values)) for plugin, values in sorted(found.items()))
+
+
+def settings_json(values: Mapping[str, Any]) -> str:
+    """A plugin's settings as text; equal settings give equal texts."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _files(chain: list[_Draft], beyond: _Beyond) -> tuple[CopiedFile, ...]:
+    nearest = {target: draft for draft in chain for target in draft.table.files}
+    return tuple(_file(target, draft, beyond) for target, draft in sorted(nearest.items()))
+
+
+def _file(target: str, draft: _Draft, beyond: _Beyond) -> CopiedFile:
+    path = draft.table.files[target]
+    found = beyond.outside and beyond.outside.file(path, target=target, source=draft.source)
+    if found:
+        return found
+    folder = f"{draft.source.url}@{draft.source.revision}" if draft.source else "the project"
+    raise draft.error(
+        f"names {path}, and that is no file of {folder}.",
+        "files",
+        target,
+        remedy="Mend the path, which starts at the folder of jupbox.toml, or add the file there.",
     )
 
 
@@ -479,15 +569,15 @@ def _chain(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> Iterator
             draft = drafts[parent]
         else:
             raise child.error(
-                "extends",
                 f"names {parent!r}, and no image is called that.",
+                "extends",
                 remedy=tables.did_you_mean(parent, set(drafts) - {child.name}, kind="Images"),
             )
         if draft.key in (keys := [one.key for one in seen]):
             circle = " -> ".join(str(one) for one in [*seen[keys.index(draft.key) :], draft])
             raise child.error(
-                "extends",
                 f"leads back to itself: {circle}.",
+                "extends",
                 remedy="Let one of them extend no other.",
             )
         seen.append(draft)
@@ -500,8 +590,8 @@ def _foreign_drafts(
     """What another repository defines, and what ships: all that its definitions may extend."""
     if beyond.outside is None:
         raise child.error(
-            "extends",
             f"names {reference}, and no other repository is looked at here.",
+            "extends",
             remedy="Extend a definition of this file, or one that ships.",
         )
     found = beyond.outside.definitions(reference, image=image)
@@ -511,8 +601,8 @@ def _foreign_drafts(
     drafts = _drafts(project.images, document, source)
     if reference.image not in drafts:
         error = child.error(
-            "extends",
             f"names {reference}, and that repository defines no such image.",
+            "extends",
             remedy=tables.did_you_mean(reference.image, drafts, kind="Its images")
             if drafts
             else "Its jupbox.toml defines no image at all; look at the revision.",
@@ -528,7 +618,6 @@ def _layer_names(chain: list[_Draft]) -> list[str]:
     taken = {draft.name for draft in others if draft.shipped}
     if own.name in taken:
         raise own.error(
-            None,
             f"extends the image {own.name} that ships, by way of another repository.",
             remedy="Give it another name.",
         )
@@ -553,7 +642,6 @@ def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
     if any(package_name(item) in _SERVERS for item in definition.python):
         return
     raise draft.error(
-        None,
         "holds no Jupyter server.",
         remedy=f'Add extends = "{DEFAULT_IMAGE}", or "jupyterlab" to its python.',
     )
@@ -627,6 +715,12 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         last["base"] = definition.base
     if definition.requires_python:
         last["requires-python"] = definition.requires_python
+    if definition.env:
+        last["env"] = dict(definition.env)
+    if definition.settings:
+        last["settings"] = {plugin: json.loads(values) for plugin, values in definition.settings}
+    if definition.files:
+        last["files"] = {file.target: file.path for file in definition.files}
     if definition.kernels:
         last["kernels"] = {
             kernel.name: {"python": list(kernel.python), "display-name": kernel.display_name}
@@ -665,11 +759,13 @@ def _shown(value: object) -> str:
 
 def definition_label(definition: ImageDefinition) -> str:
     """A definition as a label's value (JSON); `read_definition` reads it."""
-    value = {
+    value: dict[str, Any] = {
         "name": definition.name,
         "shipped": [layer.name for layer in definition.layers if layer.shipped],
         "images": image_tables(definition),
     }
+    if definition.files:
+        value["files"] = {file.target: [file.sha256, file.executable] for file in definition.files}
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -691,7 +787,17 @@ def read_definition(text: str) -> ImageDefinition:
         )
         for name, table in value["images"].items()
     }
-    return _flatten(value["name"], drafts, _Beyond(shipped={}, outside=None))
+    files = {
+        target: CopiedFile(
+            target=target,
+            path=value["images"][value["name"]]["files"][target],
+            sha256=sha256,
+            executable=executable,
+        )
+        for target, (sha256, executable) in value.get("files", {}).items()
+    }
+    beyond = _Beyond(shipped={}, outside=Recorded(files=files))
+    return _flatten(value["name"], drafts, beyond)
 
 
 def box_label(box: Box) -> str:

@@ -7,12 +7,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import jinja2
 
 from jupbox import assets
 from jupbox.lock import RECIPE, ImageLock, KernelLock, Lock, PythonPackage, dump_lock
+from jupbox.tables import OVERRIDES
 
 Context = Mapping[str, bytes]
 """The files of a build context, by path relative to it."""
@@ -26,6 +28,7 @@ _LATER_VALUES: Final = (
     "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
 )  # fmt: skip
 
+_NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
 _SERVER_SUFFIXES: Final = {".py", ".cnf"}
 
 
@@ -144,13 +147,16 @@ def environment_tag(lock: ImageLock) -> str:
     return f"jupbox-env:{lock.name}-{lock.digest()[:12]}"
 
 
-def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Context:
+def environment_context(
+    lock: ImageLock, *, architecture: str, base: str, files: Mapping[str, bytes] = _NO_FILES
+) -> Context:
     """The build context of an environment image.
 
     Args:
         lock: what it holds.
         architecture: `amd64` or `arm64`; the lock must have it.
         base: how the engine names the base.
+        files: the contents of the lock's files, by target.
     """
     platform = lock.platforms[architecture]
     dockerfile = (
@@ -161,6 +167,8 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
             base=_one_line(base),
             cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
             kernels=sorted(lock.kernels),
+            env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
+            extra=bool(lock.files or lock.settings),
         )
     )
     apt = "".join(f"{package.name}={package.version}\n" for package in platform.apt)
@@ -178,7 +186,24 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
             for name, kernel in lock.kernels.items()
             for path, content in _kernel_context(name, kernel).items()
         },
+        **_extra_context(lock, files),
     }
+
+
+def _extra_context(lock: ImageLock, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that are put into the image as they are, in a tree for each mode."""
+    found = {f"build/extra/{file.mode}{file.target}": files[file.target] for file in lock.files}
+    if lock.settings:
+        settings = {plugin: json.loads(values) for plugin, values in lock.settings}
+        text = json.dumps(settings, indent=4, sort_keys=True) + "\n"
+        found[f"build/extra/0644{OVERRIDES}"] = text.encode()
+    return found | _scripts("extra", "extra.sh") if found else {}
+
+
+def docker_string(value: str) -> str:
+    """A text as a value in a Dockerfile, in which it stands for itself."""
+    escaped = "".join(f"\\{char}" if char in '"\\$' else char for char in _one_line(value))
+    return f'"{escaped}"'
 
 
 def _kernel_context(name: str, kernel: KernelLock) -> dict[str, bytes]:

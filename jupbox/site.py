@@ -90,7 +90,7 @@ def project_of(
         user_text=_read(around.user_file) if around.user_file.is_file() else None,
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
-        outside=Elsewhere(environ=around.environ, pinned=sources),
+        outside=Elsewhere(root=root, environ=around.environ, pinned=sources),
     )
     return project
 

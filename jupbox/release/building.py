@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,11 +20,13 @@ from jupbox.host import base as bases
 from jupbox.host import network as networks
 from jupbox.host.base import Base
 from jupbox.host.engine import COMPOSE_PROJECT, Image
+from jupbox.host.outside import read_file
 from jupbox.lock import (
     RECIPE,
+    FileLock,
     ImageLock,
 )
-from jupbox.project import ImageDefinition
+from jupbox.project import CopiedFile, ImageDefinition
 from jupbox.release.locking import network_of, resolve_lock
 from jupbox.site import Site
 
@@ -89,7 +92,10 @@ def _build(
     site: Site, definition: ImageDefinition, lock: ImageLock, base: Base, stage: Stage
 ) -> Image:
     context = render.environment_context(
-        lock, architecture=site.facts.architecture, base=base.reference
+        lock,
+        architecture=site.facts.architecture,
+        base=base.reference,
+        files=files_of(site, definition, lock),
     )
     labels = {
         label.KIND: "environment",
@@ -106,6 +112,36 @@ def _build(
             secrets=secrets,
             stage=stage,
         )
+
+
+def files_of(site: Site, definition: ImageDefinition, lock: ImageLock) -> dict[str, bytes]:
+    """The contents of a lock's files, by target.
+
+    Raises:
+        LockError: a file is not there any more, or not what was locked.
+    """
+    copied = {file.target: file for file in definition.files}
+    return {file.target: _content(site, copied.get(file.target), file) for file in lock.files}
+
+
+def _content(site: Site, copied: CopiedFile | None, locked: FileLock) -> bytes:
+    blob = None
+    if copied:
+        blob = read_file(
+            copied.path, source=copied.source, root=site.project.root, environ=site.around.environ
+        )
+    if copied is None or blob is None:
+        raise LockError(
+            f"{copied.path if copied else 'The file'} is not here, which the image has at "
+            f"{locked.target}.",
+            remedy="Build where the project's files are: in a clone of the team's repository.",
+        )
+    if hashlib.sha256(blob.content).hexdigest() != locked.sha256:
+        raise LockError(
+            f"{copied.path} is not what jupbox.lock has of it.",
+            remedy="Take the file from version control again, or lock it as it is: `jupbox lock`.",
+        )
+    return blob.content
 
 
 def build_context(
@@ -136,6 +172,7 @@ _STEPS: Final = {
     "/build/tools.sh": "getting uv",
     "/build/apt.sh": "installing Debian packages",
     "/build/python.sh": "installing Python packages",
+    "/build/extra.sh": "copying the project's files",
     "/build/user.sh": "making the notebook's user",
 }
 

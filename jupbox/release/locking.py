@@ -27,6 +27,7 @@ from jupbox.host.simulate import resolve_apt
 from jupbox.host.stack import State
 from jupbox.lock import (
     Architecture,
+    FileLock,
     ImageLock,
     KernelLock,
     Lock,
@@ -238,6 +239,14 @@ def _resolve_python(
         platforms={part.architecture: part},
         kernels=kernels,
         sources=definition.sources,
+        env=definition.env,
+        settings=definition.settings,
+        files=tuple(
+            FileLock(
+                target=file.target, sha256=file.sha256, mode="0755" if file.executable else "0644"
+            )
+            for file in definition.files
+        ),
     )
 
 

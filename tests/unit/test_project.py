@@ -386,7 +386,8 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             '\n[images.datasci]\nextends = "minimal"\npythn = ["x"]',
             "jupbox.toml:4: images.datasci.pythn is not a key of an image.",
             "Did you mean `python`? "
-            "Keys: apt, base, description, extends, kernels, python, requires-python.",
+            "Keys: apt, base, description, env, extends, files, "
+            "kernels, python, requires-python, settings.",
         ),
         (
             '[boxes]\nw.host = "h"\nw.prot = 1',

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from jupbox.errors import RepositoryError
+from jupbox.errors import ConfigError, RepositoryError
+from jupbox.host.git import Blob
+from jupbox.host.outside import read_file
 from jupbox.lock import Lock, dump_lock
 from jupbox.site import Surroundings, load_project
 from tests.unit.git_repository import ENVIRON, GitRepository
@@ -83,3 +85,61 @@ def test_what_is_no_text_is_refused(around: Surroundings, there: GitRepository) 
     there.commit()
     with pytest.raises(RepositoryError, match="is not UTF-8"):
         load_project(around).image("ours")
+
+
+# --- files ------------------------------------------------------------------------------------
+
+
+def own(path: str, root: Path | None) -> Blob | None:
+    return read_file(path, source=None, root=root, environ=ENVIRON)
+
+
+def test_a_file_of_the_project_is_read_with_its_mode(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a b").write_bytes(b"x")
+    (tmp_path / "tool").write_bytes(b"y")
+    (tmp_path / "tool").chmod(0o750)
+    assert own("data/a b", tmp_path) == Blob(content=b"x", executable=False)
+    assert own("tool", tmp_path) == Blob(content=b"y", executable=True)
+
+
+def test_what_is_no_file_is_none(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    assert [own(name, tmp_path) for name in ("folder", "dangling", "no")] == [None] * 3
+    assert own("data", None) is None
+
+
+def test_a_link_out_of_the_project_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("k7mw")
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "inner").write_text("x")
+    (root / "fine").symlink_to("inner")
+    (root / "out").symlink_to("../secret")
+    assert own("fine", root) == Blob(content=b"x", executable=False)
+    with pytest.raises(ConfigError, match="leads out of the project"):
+        own("out", root)
+
+
+def test_a_large_file_belongs_elsewhere(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(101 * 2**20)
+    with pytest.raises(ConfigError, match="more than 100 MB") as caught:
+        own("large", tmp_path)
+    assert "mounts" in caught.value.remedy
+
+
+def test_files_of_another_repository_come_at_the_commit_of_its_definition(
+    around: Surroundings, there: GitRepository
+) -> None:
+    text = THEIRS.format("one") + 'files = { "/opt/a" = "data.csv", "/opt/b" = "tool" }\n'
+    (there.folder / "tool").write_text("#!/bin/sh\n")
+    (there.folder / "tool").chmod(0o755)
+    there.commit(jupbox_toml=text, data_csv="one")
+    image = load_project(around).image("ours")
+    assert [(f.target, f.executable) for f in image.files] == [("/opt/a", False), ("/opt/b", True)]
+    there.commit(data_csv="two")
+    first = image.files[0]
+    blob = read_file(first.path, source=first.source, root=around.cwd, environ=ENVIRON)
+    assert blob == Blob(content=b"one", executable=False)
