@@ -19,7 +19,15 @@ from jupbox.host.machine import LocalMachine
 from jupbox.host.outside import Elsewhere
 from jupbox.host.ssh import SshMachine
 from jupbox.lock import Architecture, Lock, load_lock
-from jupbox.project import LOCAL, Box, Project, box_name, parse_project, shipped_definitions
+from jupbox.project import (
+    LOCAL,
+    Box,
+    Outside,
+    Project,
+    box_name,
+    parse_project,
+    shipped_definitions,
+)
 from jupbox.repository import GitSource
 
 PROJECT_FILE = "jupbox.toml"
@@ -65,8 +73,9 @@ def load_project(around: Surroundings, *, pinned: bool = True) -> Project:
 
 
 def project_of(
-    text: str | None, root: Path | None, around: Surroundings, *, pinned: bool = True
-) -> Project:
+    text: str | None, root: Path | None, around: Surroundings, *, pinned: bool = True,
+    outside: Outside | None = None,
+) -> Project:  # fmt: skip
     """The project that `text` is as the `jupbox.toml` of a folder, with this user's own boxes.
 
     Args:
@@ -74,6 +83,7 @@ def project_of(
         root: the folder.
         around: where the user's own configuration is.
         pinned: other repositories' definitions are those of the lock's commits; else the newest.
+        outside: where definitions' files and repositories are; None is where they name them.
 
     Raises:
         ConfigError: a key or value that cannot be used.
@@ -90,7 +100,7 @@ def project_of(
         user_text=_read(around.user_file) if around.user_file.is_file() else None,
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
-        outside=Elsewhere(root=root, environ=around.environ, pinned=sources),
+        outside=outside or Elsewhere(root=root, environ=around.environ, pinned=sources),
     )
     return project
 

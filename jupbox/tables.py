@@ -330,6 +330,9 @@ def _source(value: str) -> str:
         raise _wrong()
     if not {"", ".", ".."}.isdisjoint(value.split("/")):
         raise _wrong("must be the path of a file from the project's folder, with no . and .. in it")
+    # what was read back from a box is written to such a path
+    if ".git" in value.lower().split("/") or value in {"jupbox.toml", "jupbox.lock"}:
+        raise _wrong("must be no file of git's or of jupbox's own")
     return value
 
 

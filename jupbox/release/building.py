@@ -144,6 +144,19 @@ def _content(site: Site, copied: CopiedFile | None, locked: FileLock) -> bytes:
     return blob.content
 
 
+def files_in(site: Site, lock: ImageLock) -> dict[str, bytes]:
+    """The contents of a lock's files by target, out of the image that was built from it."""
+    image = environment_image(site, lock) if lock.files else None
+    if image is None:
+        return {}
+    found = {}
+    with site.engine.scratch(image.id) as container:
+        for file in lock.files:
+            for content in site.engine.get(container, file.target).values():
+                found[file.target] = content
+    return found
+
+
 def build_context(
     site: Site, context: render.Context, *, tag: str, labels: Mapping[str, str],
     secrets: Mapping[str, Path], stage: Stage,

@@ -230,7 +230,7 @@ def _resolve_python(
         ca_bundle=network.ca_bundle,
         cwd=site.project.root,
     )
-    return ImageLock(
+    image = ImageLock(
         name=definition.name,
         definition=definition.digest,
         epoch=epoch,
@@ -238,15 +238,22 @@ def _resolve_python(
         python=resolve(definition.python, prefer=prefer.python if prefer else ()),
         platforms={part.architecture: part},
         kernels=kernels,
+    )
+    return completed(image, definition)
+
+
+def completed(image: ImageLock, definition: ImageDefinition) -> ImageLock:
+    """A lock with what needs no resolving: it stands in the definition as it is."""
+    files = tuple(
+        FileLock(target=file.target, sha256=file.sha256, mode="0755" if file.executable else "0644")
+        for file in definition.files
+    )
+    return replace(
+        image,
         sources=definition.sources,
         env=definition.env,
         settings=definition.settings,
-        files=tuple(
-            FileLock(
-                target=file.target, sha256=file.sha256, mode="0755" if file.executable else "0644"
-            )
-            for file in definition.files
-        ),
+        files=files,
     )
 
 

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from jupbox.host.outside import Elsewhere
 from jupbox.lock import Lock, dump_lock, load_lock
 from jupbox.project import parse_project, shipped_definitions
+from jupbox.release import locking
 from tests.integration.jupbox_command import Answer, Laptop, MainJob, StackOnBox
 
 
@@ -52,8 +54,12 @@ class Team:
             user_text=None,
             user_source="",
             shipped=shipped_definitions(),
+            outside=Elsewhere(
+                root=self.folder, environ=self.laptop.environ, pinned=lambda image: ()
+            ),
         ).image(self.name)
         mine = replace(shared, name=self.name, definition=definition.digest)
+        mine = locking.completed(mine, definition)
         (self.folder / "jupbox.lock").write_text(dump_lock(Lock().with_image(mine)))
 
     def jupbox(self, verb: str, *arguments: str, input: str = "") -> Answer:

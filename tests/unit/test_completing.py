@@ -155,6 +155,8 @@ def test_a_missing_file_is_named_when_its_image_is_used() -> None:
             'files."/opt/a" must be a path of the project\'s folder, not 1',
         ),
         ('files = { "/opt/a" = "../a" }', "with no . and .. in it"),
+        ('files = { "/opt/a" = ".git/hooks/x" }', "must be no file of git's"),
+        ('files = { "/opt/a" = "jupbox.lock" }', "must be no file of git's or of jupbox's own"),
         ('files = { "/opt/a" = "/etc/shadow" }', "must be a path of the project's folder"),
         ('files = { "opt/a" = "a" }', "must be an absolute path"),
         ('files = { "/opt/../etc/x" = "a" }', "with no . and .. in it"),
