@@ -16,6 +16,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
+from packaging.specifiers import SpecifierSet
+
 from jupbox import assets, tables
 from jupbox.errors import ConfigError, UnknownNameError
 from jupbox.repository import GitReference, GitSource, is_git, parse_reference
@@ -30,6 +32,11 @@ from jupbox.tables import (
 )
 
 LOCAL: Final = "local"
+
+PYTHON_OF_BASES: Final[Mapping[str, str]] = MappingProxyType(
+    {DEFAULT_BASE: "3.13", "debian:bookworm-slim": "3.11"}
+)
+"""The Debian bases that `requires-python` chooses from, the preferred one first."""
 
 _NAME_LENGTH: Final = 40
 # each of them brings jupyter_server
@@ -496,12 +503,13 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
         )
         for layer, draft in zip(_layer_names(chain), chain, strict=True)
     )
+    requires_python = _nearest([draft.table.requires_python for draft in chain])
     definition = ImageDefinition(
         name=name,
         python=_once([item for layer in layers for item in layer.python]),
         apt=_once([item for layer in layers for item in layer.apt]),
-        base=_nearest([draft.table.base for draft in chain]) or DEFAULT_BASE,
-        requires_python=_nearest([draft.table.requires_python for draft in chain]),
+        base=_nearest([draft.table.base for draft in chain]) or base_with(requires_python),
+        requires_python=requires_python,
         shipped=drafts[name].shipped,
         layers=layers,
         kernels=_kernels([draft.table for draft in chain]),
@@ -520,6 +528,20 @@ def _kernels(chain: list[ImageTable]) -> tuple[Kernel, ...]:
         Kernel(name=name, python=_once(table.python), display_name=table.display_name or name)
         for name, table in sorted(found.items())
     )
+
+
+def base_with(requires_python: str | None) -> str:
+    """The base of a definition that names none: the first whose own Python fits."""
+    fitting = (base for base, python in PYTHON_OF_BASES.items() if fits(python, requires_python))
+    return next(fitting, DEFAULT_BASE)
+
+
+def fits(python: str, requires_python: str | None) -> bool:
+    """Whether a Python such as `3.13` is in a range; any is without one."""
+    if requires_python is None:
+        return True
+    wanted = SpecifierSet(requires_python)
+    return f"{python}.0" in wanted or python in wanted
 
 
 def _settings(chain: list[ImageTable]) -> tuple[tuple[str, str], ...]:
@@ -711,7 +733,7 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         table |= {key: list(v) for key in ("python", "apt") if (v := getattr(layer, key))}
         found[layer.name], parent = table, layer.name
     last = found[definition.layers[-1].name]
-    if definition.base != DEFAULT_BASE:
+    if not definition.base == base_with(definition.requires_python) == DEFAULT_BASE:
         last["base"] = definition.base
     if definition.requires_python:
         last["requires-python"] = definition.requires_python

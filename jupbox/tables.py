@@ -436,10 +436,11 @@ class ImageTable(_Table):
         "Debian package names, possibly `name=version`", default="[]", default_factory=list
     )
     base: Annotated[str, _matching(_IMAGE_REFERENCE)] | None = _key(
-        "a Debian (tested) or Ubuntu (not tested) image", default=f"`{DEFAULT_BASE}`"
+        "a Debian (tested) or Ubuntu (not tested) image",
+        default=f"`{DEFAULT_BASE}`, or a Debian that has the Python of `requires-python`",
     )
     requires_python: Annotated[str, _matching(_REQUIRES_PYTHON)] | None = _key(
-        "checked against the base's own Python", default="any"
+        "which Python: that of the base, else of another Debian base", default="any"
     )
     kernels: dict[Annotated[_Name, AfterValidator(_kernel_name)], KernelTable] = _key(
         "further Python environments in the same image, each a kernel with packages of its own",

@@ -7,8 +7,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Final, cast
 
-from packaging.specifiers import SpecifierSet
-
 from jupbox import labels as label
 from jupbox import render
 from jupbox.console import Stage
@@ -37,8 +35,9 @@ from jupbox.lock import (
     is_stale,
     load_lock,
 )
-from jupbox.project import ImageDefinition
+from jupbox.project import PYTHON_OF_BASES, ImageDefinition, base_with, fits
 from jupbox.site import Site, lock_path, read_lock_file
+from jupbox.tables import DEFAULT_BASE
 
 _DAY: Final = 86_400
 
@@ -149,6 +148,9 @@ def resolve_lock(
     """
     network = network_of(site, definition)
     epoch = keep.epoch if keep else int(site.around.now().timestamp()) // _DAY * _DAY
+    if definition.base != DEFAULT_BASE and definition.base == base_with(definition.requires_python):
+        python = PYTHON_OF_BASES[definition.base]
+        stage.detail(f"taking {definition.base}, which has Python {python}")
     base = bases.resolve(
         site.engine,
         definition.base,
@@ -264,8 +266,13 @@ def _kernel_of(lock: ImageLock | None, name: str) -> tuple[PythonPackage, ...]:
 
 def _check_python(definition: ImageDefinition, found: str) -> None:
     wanted = definition.requires_python
-    if wanted and f"{found}.0" not in SpecifierSet(wanted) and found not in SpecifierSet(wanted):
-        raise ResolveError(
-            f"{definition.base} has Python {found}; {definition.name} requires {wanted}.",
-            remedy="Choose another `base`, or loosen `requires-python`.",
-        )
+    if fits(found, wanted):
+        return
+    others = [f"{base} has {python}" for base, python in PYTHON_OF_BASES.items()]
+    having = [base for base, python in PYTHON_OF_BASES.items() if fits(python, wanted)]
+    raise ResolveError(
+        f"{definition.base} has Python {found}; {definition.name} requires {wanted}.",
+        remedy=f'Leave `base` out, or write base = "{having[0]}", which has it.'
+        if having
+        else f"Loosen `requires-python`, or name a `base` that has it ({', '.join(others)}).",
+    )

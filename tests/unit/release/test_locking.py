@@ -10,7 +10,7 @@ import pytest
 
 from jupbox import labels as label
 from jupbox.console import Stage
-from jupbox.errors import LockError
+from jupbox.errors import LockError, ResolveError
 from jupbox.host.base import Base
 from jupbox.host.engine import Engine
 from jupbox.host.simulate import Simulated
@@ -90,6 +90,22 @@ def test_a_laptop_without_a_lock_takes_the_running_stacks(tmp_path: Path) -> Non
     assert found is not None
     assert found.digest() == lock.digest()
     assert locking.read_lock(made.site).images["minimal"].digest() == lock.digest()
+
+
+@pytest.mark.parametrize(
+    ("base", "wanted", "remedy"),
+    [
+        ("debian:trixie-slim", "<3.12", 'write base = "debian:bookworm-slim", which has it'),
+        ("debian:bookworm-slim", "==3.12.*", "debian:trixie-slim has 3.13"),
+    ],
+)
+def test_a_base_without_the_required_python_is_an_error_that_says_which_has_it(
+    base: str, wanted: str, remedy: str
+) -> None:
+    minimal = replace(bench().site.project.image("minimal"), base=base, requires_python=wanted)
+    with pytest.raises(ResolveError, match=f"{base} has Python 3.14; minimal requires ") as caught:
+        locking._check_python(minimal, "3.14")
+    assert remedy in caught.value.remedy
 
 
 def test_without_a_project_each_box_has_a_lock_of_its_own(
