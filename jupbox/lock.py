@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -75,13 +75,39 @@ class PythonPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InterpreterLock:
+    """A CPython of its own, where the base has another.
+
+    Attributes:
+        version: such as `3.12.8`.
+        file: the archive's name below a mirror, with the release that it is of.
+        sha256: the archive's hash, 64 hex digits.
+    """
+
+    version: str
+    file: str
+    sha256: str
+
+    def key(self, architecture: str) -> str:
+        """What uv calls it, and the folder that it is in."""
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}[architecture]
+        return f"cpython-{self.version}-linux-{machine}-gnu"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlatformLock:
-    """What holds for one architecture; `python_version` is the base's own, such as `3.13`."""
+    """What holds for one architecture.
+
+    Attributes:
+        python_version: such as `3.13`.
+        interpreter: where that is not the base's own.
+    """
 
     architecture: Architecture
     base: BaseLock
     python_version: str
     apt: tuple[AptPackage, ...]
+    interpreter: InterpreterLock | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +210,8 @@ def _versions(lock: ImageLock) -> dict[str, str]:
     for platform in lock.platforms.values():
         machine = platform.architecture
         found.setdefault(f"base (apt, {machine})", []).append(platform.base.digest[:19])
+        if platform.interpreter:
+            found.setdefault(f"CPython ({machine})", []).append(platform.interpreter.version)
         for item in platform.apt:
             found.setdefault(f"{item.name} (apt, {machine})", []).append(item.version)
     return {name: ", ".join(dict.fromkeys(versions)) for name, versions in found.items()}
@@ -251,6 +279,7 @@ def _platform_lines(image: str, platform: PlatformLock) -> list[str]:
         f"[{dotted(('images', image, 'platforms', platform.architecture))}]",
         f"base = {base_text}",
         f"python-version = {quote(platform.python_version)}",
+        *_interpreter_lines(platform.interpreter),
         *_array(
             "apt",
             (
@@ -259,6 +288,10 @@ def _platform_lines(image: str, platform: PlatformLock) -> list[str]:
             ),
         ),
     ]
+
+
+def _interpreter_lines(interpreter: InterpreterLock | None) -> list[str]:
+    return [f"interpreter = {_inline(**asdict(interpreter))}"] if interpreter else []
 
 
 def _by_name(packages: Iterable[PythonPackage]) -> list[PythonPackage]:
@@ -323,10 +356,19 @@ class _PythonPart(_Part):
         )
 
 
+class _InterpreterPart(_Part):
+    version: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}\.[0-9]{1,3}\z")]
+    file: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._+-]*\z")
+    ]
+    sha256: _Hex
+
+
 class _PlatformPart(_Part):
     base: _BasePart
     python_version: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}\z")]
     apt: list[_AptPart]
+    interpreter: _InterpreterPart | None = None
 
     def value(self, architecture: Architecture) -> PlatformLock:
         return PlatformLock(
@@ -334,6 +376,9 @@ class _PlatformPart(_Part):
             base=BaseLock(**self.base.model_dump()),
             python_version=self.python_version,
             apt=tuple(AptPackage(**package.model_dump()) for package in self.apt),
+            interpreter=InterpreterLock(**self.interpreter.model_dump())
+            if self.interpreter
+            else None,
         )
 
 

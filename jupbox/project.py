@@ -541,7 +541,8 @@ def fits(python: str, requires_python: str | None) -> bool:
     if requires_python is None:
         return True
     wanted = SpecifierSet(requires_python)
-    return f"{python}.0" in wanted or python in wanted
+    # which patch a base has is not known here; the stable ones are among the last
+    return any(version in wanted for version in (python, f"{python}.0", f"{python}.99"))
 
 
 def _settings(chain: list[ImageTable]) -> tuple[tuple[str, str], ...]:

@@ -167,6 +167,7 @@ def environment_context(
             base=_one_line(base),
             cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
             kernels=sorted(lock.kernels),
+            interpreter=_interpreter(lock, architecture),
             env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
             extra=bool(lock.files or lock.settings),
         )
@@ -187,7 +188,14 @@ def environment_context(
             for path, content in _kernel_context(name, kernel).items()
         },
         **_extra_context(lock, files),
+        **(_scripts("interpreter", "network.sh", "interpreter.sh") if platform.interpreter else {}),
     }
+
+
+def _interpreter(lock: ImageLock, architecture: str) -> str:
+    """What the step takes that fetches a CPython; empty without one."""
+    own = lock.platforms[architecture].interpreter
+    return f"{own.key(architecture)} {own.sha256}" if own else ""
 
 
 def _extra_context(lock: ImageLock, files: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ from jupbox.host import base as bases
 from jupbox.host import network as networks
 from jupbox.host.base import Base
 from jupbox.host.engine import COMPOSE_PROJECT, Image
+from jupbox.host.interpreters import build_secret
 from jupbox.host.outside import read_file
 from jupbox.lock import (
     RECIPE,
@@ -27,7 +28,7 @@ from jupbox.lock import (
     ImageLock,
 )
 from jupbox.project import CopiedFile, ImageDefinition
-from jupbox.release.locking import network_of, resolve_lock
+from jupbox.release.locking import network_of, resolve_lock, uv_of
 from jupbox.site import Site
 
 
@@ -103,13 +104,18 @@ def _build(
         label.LOCK: lock.digest(),
         label.RECIPE: str(RECIPE),
     }
-    with networks.build_secrets(network_of(site, definition)) as secrets:
+    network, platform = network_of(site, definition), lock.platforms[site.facts.architecture]
+    uv = uv_of(site, network)
+    with (
+        networks.build_secrets(network) as secrets,
+        build_secret(platform.interpreter, uv, architecture=platform.architecture) as further,
+    ):
         return build_context(
             site,
             context,
             tag=render.environment_tag(lock),
             labels=labels,
-            secrets=secrets,
+            secrets={**secrets, **further},
             stage=stage,
         )
 
@@ -183,6 +189,7 @@ def build_context(
 _STEP: Final = re.compile(r"^#\d+ \[(?:\S+ )?\s*(\d+)/(\d+)\] (.*)")
 _STEPS: Final = {
     "/build/tools.sh": "getting uv",
+    "/build/interpreter.sh": "getting CPython",
     "/build/apt.sh": "installing Debian packages",
     "/build/python.sh": "installing Python packages",
     "/build/extra.sh": "copying the project's files",

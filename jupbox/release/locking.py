@@ -18,6 +18,7 @@ from jupbox.host import base as bases
 from jupbox.host import facts as host_facts
 from jupbox.host import network as networks
 from jupbox.host.files import write_atomic
+from jupbox.host.interpreters import OLDEST, Uv, resolve_interpreter
 from jupbox.host.machine import LocalMachine
 from jupbox.host.network import Network
 from jupbox.host.resolve import resolve_python, resolve_uv
@@ -27,6 +28,7 @@ from jupbox.lock import (
     Architecture,
     FileLock,
     ImageLock,
+    InterpreterLock,
     KernelLock,
     Lock,
     PlatformLock,
@@ -163,15 +165,21 @@ def resolve_lock(
     simulated = resolve_apt(
         site.engine, base.reference, definition.apt, network, called=definition.base
     )
-    _check_python(definition, simulated.python_version)
     architecture = cast(Architecture, site.facts.architecture)
+    interpreter = None
+    if not fits(simulated.python_version, definition.requires_python):
+        stage.detail("looking for a CPython")
+        interpreter = _interpreter(site, definition, simulated.python_version, network, keep)
     part = PlatformLock(
         architecture=architecture,
         base=base.lock,
-        python_version=simulated.python_version,
+        python_version=interpreter.version.rpartition(".")[0]
+        if interpreter
+        else simulated.python_version,
         apt=simulated.packages,
+        interpreter=interpreter,
     )
-    if keep and _python_version(keep) == simulated.python_version:
+    if keep and _python_version(keep) == part.python_version:
         image = replace(keep, platforms={**keep.platforms, architecture: part})
     else:
         stage.detail("asking the Python index for versions")
@@ -264,15 +272,35 @@ def _kernel_of(lock: ImageLock | None, name: str) -> tuple[PythonPackage, ...]:
     return kernel.python if kernel else ()
 
 
-def _check_python(definition: ImageDefinition, found: str) -> None:
-    wanted = definition.requires_python
-    if fits(found, wanted):
-        return
-    others = [f"{base} has {python}" for base, python in PYTHON_OF_BASES.items()]
+def uv_of(site: Site, network: Network) -> Uv:
+    """uv, as it finds interpreters for a site."""
+    return Uv(environ=site.around.environ, ca_bundle=network.ca_bundle, cwd=site.project.root)
+
+
+def _interpreter(
+    site: Site, definition: ImageDefinition, found: str, network: Network, keep: ImageLock | None
+) -> InterpreterLock:
+    """A CPython of its own for a base that has only the Python `found`.
+
+    Raises:
+        ResolveError: there is none, or it cannot be fetched.
+    """
+    wanted = definition.requires_python or ""
+    others = [p.interpreter for p in keep.platforms.values() if p.interpreter] if keep else []
+    interpreter = resolve_interpreter(
+        wanted,
+        uv_of(site, network),
+        architecture=cast(Architecture, site.facts.architecture),
+        version=others[0].version if others else None,
+    )
+    if interpreter:
+        return interpreter
     having = [base for base, python in PYTHON_OF_BASES.items() if fits(python, wanted)]
+    known = ", ".join(f"{base} has {python}" for base, python in PYTHON_OF_BASES.items())
     raise ResolveError(
-        f"{definition.base} has Python {found}; {definition.name} requires {wanted}.",
+        f"{definition.base} has Python {found}; {definition.name} requires {wanted}, and uv has no "
+        f"such CPython from {OLDEST} on, which the notebook server needs.",
         remedy=f'Leave `base` out, or write base = "{having[0]}", which has it.'
         if having
-        else f"Loosen `requires-python`, or name a `base` that has it ({', '.join(others)}).",
+        else f"Loosen `requires-python`, or name a `base` that has it ({known}).",
     )

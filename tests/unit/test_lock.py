@@ -13,6 +13,7 @@ from jupbox.lock import (
     AptPackage,
     BaseLock,
     ImageLock,
+    InterpreterLock,
     Lock,
     PlatformLock,
     PythonPackage,
@@ -54,6 +55,20 @@ TEXT = dump_lock(LOCK)
 def test_a_lock_survives_its_text() -> None:
     assert load_lock(TEXT, source="jupbox.lock") == LOCK
     assert dump_lock(load_lock(TEXT, source="jupbox.lock")) == TEXT
+
+
+def test_an_interpreter_is_in_its_platforms_text_and_digest() -> None:
+    own = InterpreterLock(version="3.12.8", file="20260101/x+y.tar.gz", sha256="f" * 64)
+    with_own = dataclasses.replace(platform("git"), interpreter=own)
+    image = dataclasses.replace(IMAGE, platforms={"amd64": with_own})
+    text = dump_lock(Lock().with_image(image))
+    assert load_lock(text, source="x").images["minimal"] == image
+    assert (
+        image.digest() != dataclasses.replace(IMAGE, platforms={"amd64": platform("git")}).digest()
+    )
+    for old, new in (("3.12.8", "3.12.8;x"), ("20260101/", "../"), ("f" * 64, "f" * 63)):
+        with pytest.raises(LockError, match=r"platforms\.amd64\.interpreter"):
+            load_lock(text.replace(old, new), source="x")
 
 
 def test_the_text_has_one_package_a_line() -> None:

@@ -20,6 +20,7 @@ from jupbox.lock import (
     AptPackage,
     BaseLock,
     ImageLock,
+    InterpreterLock,
     Lock,
     PlatformLock,
     PythonPackage,
@@ -146,6 +147,17 @@ def test_the_lock_in_the_image_is_the_locks_own_text() -> None:
 
 def test_the_environment_holds_nothing_of_jupbox_itself() -> None:
     assert not [name for name in environment_context() if name.startswith("server/")]
+
+
+def test_a_cpython_of_its_own_comes_from_a_stage_of_its_own() -> None:
+    own = InterpreterLock(version="3.12.8", file="20260101/x.tar.gz", sha256="f" * 64)
+    platform = replace(LOCK.platforms["amd64"], interpreter=own)
+    lock = replace(LOCK, platforms={"amd64": platform})
+    context = render.environment_context(lock, architecture="amd64", base="base:tag")
+    text = context["Dockerfile"].decode()
+    assert f"sh /build/interpreter.sh cpython-3.12.8-linux-x86_64-gnu {'f' * 64}\n" in text
+    assert "COPY --from=interpreter /opt/python /opt/python\nENV PATH" in text
+    assert {"build/interpreter/interpreter.sh", "build/interpreter/network.sh"} <= context.keys()
 
 
 def test_equal_locks_give_equal_contexts() -> None:
@@ -335,7 +347,10 @@ def test_every_instruction_of_a_dockerfile_is_the_templates_own() -> None:
     rendered = environment_context()["Dockerfile"].decode()
     template = (assets.folder("images") / "Dockerfile.j2").read_text()
     # this lock has no further kernel, no variables and no files
-    for kind, what in (("for", "kernel"), ("if", "extra"), ("for", "name, value")):
+    for kind, what in (
+        ("for", "kernel"), ("if", "extra"), ("for", "name, value"), ("if", "interpreter"),
+    ):  # fmt: skip
         part = rf"\{{%- {kind} {what}.*?\{{%- end{kind} %\}}"
+        assert re.search(part, template, flags=re.DOTALL)
         template = re.sub(part, "", template, flags=re.DOTALL)
     assert INSTRUCTION.findall(rendered) == INSTRUCTION.findall(template)

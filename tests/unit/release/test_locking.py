@@ -100,11 +100,12 @@ def test_a_laptop_without_a_lock_takes_the_running_stacks(tmp_path: Path) -> Non
     ],
 )
 def test_a_base_without_the_required_python_is_an_error_that_says_which_has_it(
-    base: str, wanted: str, remedy: str
+    base: str, wanted: str, remedy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     minimal = replace(bench().site.project.image("minimal"), base=base, requires_python=wanted)
+    monkeypatch.setattr(locking, "resolve_interpreter", lambda *_, **more: None)
     with pytest.raises(ResolveError, match=f"{base} has Python 3.14; minimal requires ") as caught:
-        locking._check_python(minimal, "3.14")
+        locking._interpreter(bench().site, minimal, "3.14", look(), None)
     assert remedy in caught.value.remedy
 
 
