@@ -44,6 +44,12 @@ BoxName = Annotated[
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Show the logs of builds.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]
+Partial = Annotated[
+    bool,
+    typer.Option(
+        "--partial", help="With --from a repository: go on without what cannot be honoured."
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
 
 
@@ -153,6 +159,25 @@ def up(
             show_default=False,
         ),
     ] = None,
+    locked: Annotated[
+        bool,
+        typer.Option("--locked", help="Fail if jupbox.lock is missing or stale, as for CI."),
+    ] = False,
+    allow_drift: Annotated[
+        bool,
+        typer.Option("--allow-drift", help="Take an image that is not the one of the lock."),
+    ] = False,
+    source: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="PATH|URL[@REV]",
+            help="Run a repository as it stands: its Binder files, its own folder among the "
+            "notebooks. A folder, or what `git clone` takes.",
+            show_default=False,
+        ),
+    ] = None,
+    partial: Partial = False,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -163,8 +188,11 @@ def up(
     """
     if out is not None and not dry_run:
         raise typer.BadParameter("--out goes with --dry-run.")
+    if partial and source is None:
+        raise typer.BadParameter("--partial goes with --from.")
     _run("up", box_name=box, setup=setup, upgrade=upgrade, dry_run=dry_run, out=out, yes=yes,
-         verbose=verbose, debug=debug)  # fmt: skip
+         locked=locked, allow_drift=allow_drift, source=source, partial=partial, verbose=verbose,
+         debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -308,9 +336,15 @@ def init(
     source: Annotated[
         str | None,
         typer.Option(
-            "--from", metavar="BOX", help="Read back, with its lock, what runs on a box already."
+            "--from",
+            metavar="BOX|PATH|URL[@REV]",
+            help="Read back, with its lock, what runs on a box already; or take a repository's "
+            "Binder files: a folder (that is there, or with a / in front or as ./NAME), or what "
+            "`git clone` takes.",
+            show_default=False,
         ),
     ] = None,
+    partial: Partial = False,
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
@@ -318,9 +352,10 @@ def init(
 
     [b]jupbox init workbox[/b]
     """
-    if source is not None and (box or host or image):
-        raise typer.BadParameter("--from takes box, host and image from what runs there.")
-    _run("init", word=box, host=host, image=image, source=source, yes=yes, debug=debug)
+    if partial and source is None:
+        raise typer.BadParameter("--partial goes with --from.")
+    _run("init", word=box, host=host, image=image, source=source, partial=partial, yes=yes,
+         debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -389,18 +424,53 @@ def setup(
 def lock(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[IMAGE]...", help="Images to resolve; all by default."),
+        typer.Argument(
+            metavar="[NAME]...",
+            help="Images, all by default; with --upgrade also what shall move: packages, or "
+            "`base`, `apt`, `python`, `uv`.",
+        ),
+    ] = None,
+    upgrade: Annotated[
+        bool, typer.Option("--upgrade", help="Move to the newest versions: all, or the named.")
+    ] = False,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            "--diff", metavar="REV", help="Only show what changed since that git revision."
+        ),
     ] = None,
     on: Annotated[
         str | None, typer.Option("--on", metavar="BOX", help="The box whose engine is asked.")
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Resolve image definitions anew into jupbox.lock.
+    """Resolve image definitions into jupbox.lock, moving only what must.
 
-    [b]jupbox lock datasci[/b]
+    [b]jupbox lock datasci --upgrade pandas[/b]
     """
-    _run("lock", names=images or [], on=on, debug=debug)
+    _run("lock", names=images or [], upgrade=upgrade, diff=diff, on=on, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def verify(
+    target: Annotated[
+        str | None,
+        typer.Argument(metavar="[IMAGE|BOX]", help="An image, or a box; the only box by default."),
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Build it from nothing too, and compare all files.")
+    ] = False,
+    on: Annotated[
+        str | None, typer.Option("--on", metavar="BOX", help="The box whose engine has the image.")
+    ] = None,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Prove that an image is, to the byte, what jupbox.lock says.
+
+    [b]jupbox verify datasci --rebuild[/b]
+    """
+    _run("verify", target=target, rebuild=rebuild, on=on, verbose=verbose, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)

@@ -153,6 +153,14 @@ class DiskFullError(JupboxError):
     remedy_hint = "look there with `docker system df`, and free some with `docker builder prune`"
 
 
+class DriftError(JupboxError):
+    """An image is not, to the byte, what the lock says."""
+
+    exit_code = 26
+    meaning = "image is not what the lock says"
+    remedy_hint = "`jupbox verify --rebuild` lists what differs"
+
+
 class PortTakenError(JupboxError):
     """The port of the stack belongs to somebody else."""
 

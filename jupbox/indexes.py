@@ -99,6 +99,12 @@ def as_variables(found: Sequence[Index], environ: Mapping[str, str]) -> dict[str
     return {name: value for name, value in variables.items() if value}
 
 
+def plain(url: str) -> str:
+    """An index's address without credentials and a slash at its end, to compare it by."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl().rstrip("/")
+
+
 def with_credentials(index: Index, environ: Mapping[str, str]) -> str:
     """The index's address with the credentials that uv would take from the environment."""
     key = re.sub(r"[^A-Z0-9]", "_", index.name.upper())

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, cast
 
@@ -21,10 +22,10 @@ from jupbox.repository import GitSource, parse_reference
 from jupbox.tables import Plugin, Target, Text, Variable
 from jupbox.tomltext import dotted, key_lines, line_of, quote, syntax_error
 
-SCHEMA: Final = 1
-"""The format of the text; a newer one is refused."""
+SCHEMA: Final = 2
+"""The format of the text; any other is refused."""
 
-RECIPE: Final = 1
+RECIPE: Final = 2
 """The Dockerfile templates' version: the same lock and recipe give the same image."""
 
 Architecture = Literal["amd64", "arm64"]
@@ -43,20 +44,32 @@ class BaseLock:
     Attributes:
         kind: `registry`: `digest` is that of the manifest; `rootfs`: of the root filesystem's tar.
         digest: `sha256:` and 64 hex digits.
+        epoch: of a base made from packages: no file of it is younger, seconds since 1970.
+        snapshot: of a base made from packages: the archive's time, as `AptPackage`'s platform has.
     """
 
     reference: str
     kind: Literal["registry", "rootfs"]
     digest: str
+    epoch: int | None = None
+    snapshot: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class AptPackage:
-    """A Debian package at its exact version; `architecture` may be `all`."""
+    """A Debian package at its exact version.
+
+    Attributes:
+        architecture: may be `all`.
+        sha256: of its file, 64 hex digits; empty where it is part of a base.
+        layer: of the image, counted from 1: which definition of the `extends` chain brings it.
+    """
 
     name: str
     version: str
     architecture: str
+    sha256: str = ""
+    layer: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +79,16 @@ class PythonPackage:
     Attributes:
         marker: where it is installed (PEP 508); None is everywhere.
         hashes: of any file of that version that may be installed, each `sha256:` and 64 hex digits.
+        layer: of the image, as an `AptPackage` has.
+        index: the name of the index that it comes from, None for the first one.
     """
 
     name: str
     version: str
     marker: str | None
     hashes: tuple[str, ...]
+    layer: int = 1
+    index: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +117,11 @@ class PlatformLock:
 
     Attributes:
         python_version: such as `3.13`.
+        snapshot: the Debian archive's time, by which an archive of old packages finds this state:
+            `20261123T080000Z`; empty where no archive said one.
+        base_packages: what a base that was made from packages holds.
+        apt: what is installed beyond the base.
+        environment: digest of the image that was built from this; not part of the lock's own.
         interpreter: where that is not the base's own.
     """
 
@@ -107,6 +129,9 @@ class PlatformLock:
     base: BaseLock
     python_version: str
     apt: tuple[AptPackage, ...]
+    snapshot: str = ""
+    base_packages: tuple[AptPackage, ...] = ()
+    environment: str | None = None
     interpreter: InterpreterLock | None = None
 
 
@@ -138,10 +163,12 @@ class ImageLock:
 
     Attributes:
         definition: the digest of the definition that this was resolved from.
+        system: the digest of its base and Debian packages alone.
         epoch: the time that files of the image carry, in seconds since 1970.
         uv: the installer itself.
         platforms: by architecture.
         kernels: by name.
+        recipe: the Dockerfile templates' version that recorded digests hold for.
         sources: the repositories whose definitions it was resolved from, each at a commit.
         env: (name, value).
         settings: (JupyterLab's plugin, its settings as JSON).
@@ -150,19 +177,70 @@ class ImageLock:
 
     name: str
     definition: str
+    system: str
     epoch: int
     uv: PythonPackage
     python: tuple[PythonPackage, ...]
     platforms: Mapping[str, PlatformLock]
     kernels: Mapping[str, KernelLock] = field(default_factory=dict)
+    recipe: int = RECIPE
     sources: tuple[GitSource, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     files: tuple[FileLock, ...] = ()
 
     def digest(self) -> str:
-        """SHA-256 (hex) over this image's part of the lock's text."""
-        return hashlib.sha256(_image_text(self).encode()).hexdigest()
+        """SHA-256 (hex) over this image's part of the lock's text, recorded digests left out."""
+        return hashlib.sha256(_image_text(self.unrecorded()).encode()).hexdigest()
+
+    def unrecorded(self) -> ImageLock:
+        """This lock without the digests of images that were built from it."""
+        platforms = {
+            key: replace(platform, environment=None) for key, platform in self.platforms.items()
+        }
+        return replace(self, platforms=MappingProxyType(platforms))
+
+    def recorded(self, architecture: str) -> str | None:
+        """The digest of the image that was built from this; None if none was by today's recipe."""
+        platform = self.platforms.get(architecture)
+        return platform.environment if platform and self.recipe == RECIPE else None
+
+    def with_recorded(self, architecture: str, digest: str) -> ImageLock:
+        """This lock with the digest of the image that was built from it."""
+        platform = replace(self.platforms[architecture], environment=digest)
+        platforms = {**self.platforms, architecture: platform}
+        return replace(self, platforms=MappingProxyType(platforms))
+
+    def only(self, architecture: str) -> ImageLock:
+        """This lock for one architecture: what an image is built from, and named after.
+
+        A teammate who locks for another one makes no image of this one old.
+        """
+        platforms = {key: part for key, part in self.platforms.items() if key == architecture}
+        return replace(self, platforms=MappingProxyType(platforms))
+
+    def merged(self, old: ImageLock | None) -> ImageLock:
+        """This lock with what `old` has for other architectures.
+
+        Digests that are recorded there fall where this one is another lock.
+        """
+        if old is None:
+            return self
+        same = replace(self, platforms={}).digest() == replace(old, platforms={}).digest()
+        version = next(iter(self.platforms.values())).python_version
+        others = {
+            key: part if same else replace(part, environment=None)
+            for key, part in old.platforms.items()
+            if part.python_version == version and self.system == old.system
+        }
+        return replace(self, platforms=MappingProxyType({**others, **self.platforms}))
+
+    @property
+    def layers(self) -> int:
+        """Of how many layers the image is, beside its kernels' and its base's."""
+        python = [package.layer for package in self.python]
+        apt = [package.layer for each in self.platforms.values() for package in each.apt]
+        return max([*python, *apt], default=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,24 +262,41 @@ def is_stale(lock: ImageLock, definition: ImageDefinition) -> bool:
     return lock.definition != definition.digest or not wanted <= pinned
 
 
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What differs between two locks of an image; None is: not there."""
+
+    package: str
+    before: str | None
+    after: str | None
+
+
+def changes(old: ImageLock | None, new: ImageLock | None) -> tuple[Change, ...]:
+    """What differs between two locks of an image, sorted by a package's name."""
+    before, after = (_versions(lock) if lock else {} for lock in (old, new))
+    return tuple(
+        Change(package=key, before=before.get(key), after=after.get(key))
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    )
+
+
 def differences(old: ImageLock, new: ImageLock) -> tuple[str, ...]:
     """What changes between two locks of an image, one line a package, for a person."""
-    before, after = _versions(old), _versions(new)
-    lines = []
-    for key in sorted(before.keys() | after.keys()):
-        was, will = before.get(key), after.get(key)
-        if was is None:
-            lines.append(f"+ {key} {will}")
-        elif will is None:
-            lines.append(f"- {key} {was}")
-        elif was != will:
-            lines.append(f"~ {key} {was} -> {will}")
-    return tuple(lines)
+    return tuple(_difference(change) for change in changes(old, new))
+
+
+def _difference(change: Change) -> str:
+    if change.before is None:
+        return f"+ {change.package} {change.after}"
+    if change.after is None:
+        return f"- {change.package} {change.before}"
+    return f"~ {change.package} {change.before} -> {change.after}"
 
 
 def _versions(lock: ImageLock) -> dict[str, str]:
     """Each package's versions, by a name that says whose it is."""
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {f"{lock.uv.name} (installer)": [lock.uv.version]}
     for package in lock.python:
         found.setdefault(package.name, []).append(package.version)
     for name, kernel in lock.kernels.items():
@@ -231,6 +326,8 @@ def _image_text(image: ImageLock) -> str:
     lines = [
         f"[{dotted(('images', image.name))}]",
         f"definition = {quote(image.definition)}",
+        f"system = {quote(image.system)}",
+        f"recipe = {image.recipe}",
         f"epoch = {image.epoch}",
         f"uv = {_python_text(image.uv)}",
         *_array("python", (_python_text(package) for package in _by_name(image.python))),
@@ -273,21 +370,38 @@ def _kernel_lines(image: str, name: str, kernel: KernelLock) -> list[str]:
 
 def _platform_lines(image: str, platform: PlatformLock) -> list[str]:
     base = platform.base
-    apt = sorted(platform.apt, key=lambda package: (package.name, package.architecture))
-    base_text = _inline(reference=base.reference, kind=base.kind, digest=base.digest)
-    return [
+    base_text = _inline(
+        reference=base.reference, kind=base.kind, digest=base.digest, epoch=base.epoch,
+        snapshot=base.snapshot,
+    )  # fmt: skip
+    lines = [
         f"[{dotted(('images', image, 'platforms', platform.architecture))}]",
         f"base = {base_text}",
         f"python-version = {quote(platform.python_version)}",
-        *_interpreter_lines(platform.interpreter),
-        *_array(
-            "apt",
-            (
-                _inline(name=item.name, version=item.version, architecture=item.architecture)
-                for item in apt
-            ),
-        ),
     ]
+    lines += _interpreter_lines(platform.interpreter)
+    if platform.snapshot:
+        lines.append(f"snapshot = {quote(platform.snapshot)}")
+    if platform.environment:
+        lines.append(f"environment = {quote(platform.environment)}")
+    if platform.base_packages:
+        lines += _array("base-packages", map(_apt_text, _sorted_apt(platform.base_packages)))
+    return [*lines, *_array("apt", map(_apt_text, _sorted_apt(platform.apt)))]
+
+
+def _sorted_apt(packages: Iterable[AptPackage]) -> list[AptPackage]:
+    return sorted(packages, key=lambda package: (package.name, package.architecture))
+
+
+def _apt_text(package: AptPackage) -> str:
+    return _inline(
+        name=package.name, version=package.version, architecture=package.architecture,
+        layer=_layer(package.layer), sha256=package.sha256 or None,
+    )  # fmt: skip
+
+
+def _layer(number: int) -> int | None:
+    return None if number == 1 else number
 
 
 def _interpreter_lines(interpreter: InterpreterLock | None) -> list[str]:
@@ -299,14 +413,22 @@ def _by_name(packages: Iterable[PythonPackage]) -> list[PythonPackage]:
 
 
 def _python_text(package: PythonPackage) -> str:
-    marker = {} if package.marker is None else {"marker": package.marker}
-    head = _inline(name=package.name, version=package.version, **marker).removesuffix(" }")
+    head = _inline(
+        name=package.name, version=package.version, marker=package.marker, index=package.index,
+        layer=_layer(package.layer),
+    ).removesuffix(" }")  # fmt: skip
     hashes = ", ".join(quote(item) for item in sorted(package.hashes))
     return f"{head}, hashes = [{hashes}] }}"
 
 
-def _inline(**values: str) -> str:
-    return "{ " + ", ".join(f"{key} = {quote(value)}" for key, value in values.items()) + " }"
+def _inline(**values: str | int | None) -> str:
+    """An inline table of what is not None."""
+    texts = {
+        key: quote(value) if isinstance(value, str) else str(value)
+        for key, value in values.items()
+        if value is not None
+    }
+    return "{ " + ", ".join(f"{key} = {text}" for key, text in texts.items()) + " }"
 
 
 def _array(key: str, lines: Iterable[str]) -> list[str]:
@@ -321,6 +443,9 @@ _Hex = Annotated[str, Field(pattern=r"^[0-9a-f]{64}\z")]
 _Version = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+!_~:-]*\z")]
 _Word = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9+._-]*\z")]
 _Marker = Annotated[str, Field(pattern=r"""^[A-Za-z0-9_.'"=<>!~ ()-]+\z""")]
+_Snapshot = Annotated[str, Field(pattern=r"^[0-9]{8}T[0-9]{6}Z\z")]
+_Layer = Annotated[int, Field(ge=1, le=99)]
+_Index = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\z")]
 _Reference = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@-]*\z")]
 
 _ImageName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}\z")]
@@ -336,24 +461,31 @@ class _BasePart(_Part):
     reference: _Reference
     kind: Literal["registry", "rootfs"]
     digest: _Hash
+    epoch: Annotated[int, Field(ge=0)] | None = None
+    snapshot: _Snapshot | None = None
 
 
-class _AptPart(_Part):
+class _BasePackagePart(_Part):
     name: _Word
     version: _Version
     architecture: _Word
+
+
+class _AptPart(_BasePackagePart):
+    layer: _Layer = 1
+    sha256: _Hex
 
 
 class _PythonPart(_Part):
     name: _Word
     version: _Version
     marker: _Marker | None = None
+    layer: _Layer = 1
+    index: _Index | None = None
     hashes: Annotated[list[_Hash], Field(min_length=1)]
 
     def value(self) -> PythonPackage:
-        return PythonPackage(
-            name=self.name, version=self.version, marker=self.marker, hashes=tuple(self.hashes)
-        )
+        return PythonPackage(**{**self.model_dump(), "hashes": tuple(self.hashes)})
 
 
 class _InterpreterPart(_Part):
@@ -367,15 +499,24 @@ class _InterpreterPart(_Part):
 class _PlatformPart(_Part):
     base: _BasePart
     python_version: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}\z")]
+    snapshot: _Snapshot | Literal[""] = ""
+    environment: _Hash | None = None
+    base_packages: list[_BasePackagePart] = []
     apt: list[_AptPart]
     interpreter: _InterpreterPart | None = None
 
     def value(self, architecture: Architecture) -> PlatformLock:
+        packages = {
+            key: tuple(AptPackage(**package.model_dump()) for package in getattr(self, key))
+            for key in ("apt", "base_packages")
+        }
         return PlatformLock(
             architecture=architecture,
             base=BaseLock(**self.base.model_dump()),
             python_version=self.python_version,
-            apt=tuple(AptPackage(**package.model_dump()) for package in self.apt),
+            snapshot=self.snapshot,
+            environment=self.environment,
+            **packages,
             interpreter=InterpreterLock(**self.interpreter.model_dump())
             if self.interpreter
             else None,
@@ -424,6 +565,8 @@ class _FilePart(_Part):
 
 class _ImagePart(_Part):
     definition: _Hex
+    system: _Hex
+    recipe: Annotated[int, Field(ge=1)]
     epoch: Annotated[int, Field(ge=0)]
     uv: _PythonPart
     python: list[_PythonPart]
@@ -439,6 +582,8 @@ class _ImagePart(_Part):
         return ImageLock(
             name=name,
             definition=self.definition,
+            system=self.system,
+            recipe=self.recipe,
             epoch=self.epoch,
             uv=self.uv.value(),
             python=tuple(package.value() for package in self.python),
@@ -454,6 +599,14 @@ class _ImagePart(_Part):
 class _LockPart(_Part):
     schema_: Annotated[int, Field(alias="schema")]
     images: dict[_ImageName, _ImagePart] = {}
+
+
+def is_old(text: str) -> bool:
+    """Whether a text is a lock in a format of before: it says too little for today's promises."""
+    with suppress(tomllib.TOMLDecodeError):
+        schema = tomllib.loads(text).get("schema")
+        return isinstance(schema, int) and schema < SCHEMA
+    return False
 
 
 def load_lock(text: str, *, source: str) -> Lock:
@@ -473,6 +626,11 @@ def load_lock(text: str, *, source: str) -> Lock:
             f"{source} was written by a newer jupbox "
             f"(schema {schema}, this one reads up to {SCHEMA}).",
             remedy="Update jupbox on this machine.",
+        )
+    if isinstance(schema, int) and schema < SCHEMA:
+        raise LockError(
+            f"{source} was written by an older jupbox (schema {schema}, this one writes {SCHEMA}).",
+            remedy="Write it anew with `jupbox lock`.",
         )
     try:
         part = _LockPart.model_validate(data)

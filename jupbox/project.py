@@ -12,24 +12,28 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, Literal, Protocol
 
 from packaging.specifiers import SpecifierSet
 
-from jupbox import assets, tables
+from jupbox import assets, requirements, tables
 from jupbox.errors import ConfigError, UnknownNameError
 from jupbox.repository import GitReference, GitSource, is_git, parse_reference
+from jupbox.requirements import Reader, Requirements
 from jupbox.tables import (
     DEFAULT_BASE,
     DEFAULT_IMAGE,
     BoxTable,
     Document,
     ImageTable,
+    KernelTable,
     ProjectTables,
     UserTables,
 )
+from jupbox.tomltext import line_of
 
 LOCAL: Final = "local"
 
@@ -45,12 +49,17 @@ _SERVERS: Final = frozenset({"jupyterlab", "jupyter-server", "notebook", "jupyte
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """What one definition of an `extends` chain adds by itself."""
+    """What one definition of an `extends` chain adds by itself.
+
+    Attributes:
+        constraints: versions that hold wherever the package is needed, such as a file's pins.
+    """
 
     name: str
     python: tuple[str, ...]
     apt: tuple[str, ...]
     shipped: bool = False
+    constraints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +69,7 @@ class Kernel:
     name: str
     python: tuple[str, ...]
     display_name: str
+    constraints: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +119,11 @@ class ImageDefinition:
     sources: tuple[GitSource, ...] = field(default=(), compare=False)
 
     @property
+    def constraints(self) -> tuple[str, ...]:
+        """The union along the chain."""
+        return _once([item for layer in self.layers for item in layer.constraints])
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) over all that decides what a lock resolves to.
 
@@ -120,20 +135,46 @@ class ImageDefinition:
             "base": self.base,
             "requires-python": self.requires_python,
             "layers": [
-                layer.name if layer.shipped else [sorted(set(layer.python)), sorted(set(layer.apt))]
+                layer.name if layer.shipped else _sorted(layer.python, layer.apt, layer.constraints)
                 for layer in self.layers
             ],
         }
         if self.kernels:  # only then: a lock of before there were any is not stale
             content["kernels"] = [
-                [kernel.name, kernel.display_name, sorted(set(kernel.python))]
+                [
+                    kernel.name,
+                    kernel.display_name,
+                    *_sorted(kernel.python, kernel.constraints),
+                ]
                 for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
             ]
         files = [[file.target, file.sha256, file.executable] for file in self.files]
         further = {"env": self.env, "settings": self.settings, "files": files}
         content |= {key: value for key, value in further.items() if value}
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _digest(content)
+
+    @property
+    def system_digest(self) -> str:
+        """SHA-256 (hex) over what decides of base and Debian packages, as `digest` is."""
+        layers = [
+            layer.name if layer.shipped else sorted(set(layer.apt))
+            for layer in self.layers
+            if layer.shipped or layer.apt
+        ]
+        return _digest(
+            {"base": self.base, "requires-python": self.requires_python, "layers": layers}
+        )
+
+
+def _digest(content: object) -> str:
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _sorted(*parts: tuple[str, ...]) -> list[list[str]]:
+    """Each without its order; without the last where that is empty, as of before there was one."""
+    *others, last = [sorted(set(part)) for part in parts]
+    return [*others, last] if last else others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,9 +224,14 @@ class Box:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """What the user's own network needs."""
+    """What the user's own network needs.
+
+    Attributes:
+        snapshots: address of an archive of old Debian packages, None where apt knows one.
+    """
 
     ca_bundle: Path | None = None
+    snapshots: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +264,10 @@ class Outside(Protocol):
         """
         ...
 
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        """A text file of another repository; None if it has none of that name."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recorded:
@@ -232,6 +282,10 @@ class Recorded:
     def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
         """See `Outside.file`: as it was."""
         return self.files.get(target)
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        """See `Outside.text`: there is nothing left to look up."""
+        return None
 
 
 class _Images(Mapping[str, ImageDefinition]):
@@ -379,6 +433,7 @@ def parse_project(
     user_text: str | None,
     user_source: str,
     shipped: Mapping[str, str],
+    reader: Callable[[Path], Reader] = lambda _folder: _no_file,
     outside: Outside | None = None,
 ) -> Project:
     """The project that these texts describe.
@@ -391,6 +446,7 @@ def parse_project(
             of the project replaces the user's of the same name.
         user_source: the path of that file; its own relative paths start in its folder.
         shipped: the definitions that ship, name -> text of `image.toml`.
+        reader: from a folder to what reads the files of it that `python` names.
         outside: where what definitions name beyond these texts comes from.
 
     Raises:
@@ -399,10 +455,11 @@ def parse_project(
     """
     user, user_document = tables.read_tables(user_text or "", UserTables, source=user_source)
     project, document = tables.read_tables(text or "", ProjectTables, source=source)
+    user_folder = Path(user_source).parent
     drafts = {
         **_shipped_drafts(shipped),
-        **_drafts(user.images, user_document),
-        **_drafts(project.images, document),
+        **_drafts(user.images, user_document, reader(user_folder)),
+        **_drafts(project.images, document, reader(root or Path())),
     }
     beyond = _Beyond(shipped=_shipped_drafts(shipped), outside=outside)
     images = _Images(drafts, lambda name: _flatten(name, drafts, beyond))
@@ -410,7 +467,6 @@ def parse_project(
         if not _needs_outside(name, drafts):
             _ = images[name]  # what is wrong with it is said at once
     _check_box_images(project, document, images)
-    user_folder = Path(user_source).parent
     boxes = {
         **_boxes(user.boxes, user_folder),
         **_boxes(project.boxes, root or Path()),
@@ -421,14 +477,21 @@ def parse_project(
         images=images,
         shipped=frozenset(name for name, draft in drafts.items() if draft.shipped),
         boxes=MappingProxyType(boxes),
-        network=Network(ca_bundle=None if bundle is None else _from(user_folder, bundle)),
+        network=Network(
+            ca_bundle=None if bundle is None else _from(user_folder, bundle),
+            snapshots=user.network.snapshots,
+        ),
         personal=frozenset(user.boxes) - frozenset(project.boxes),
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Draft:
-    """A definition as one file has it, before `extends` is followed."""
+    """A definition as one file has it, before `extends` is followed.
+
+    Attributes:
+        read: reads what `python` names.
+    """
 
     name: str
     table: ImageTable
@@ -436,6 +499,46 @@ class _Draft:
     prefix: tuple[str, ...]
     shipped: bool = False
     source: GitSource | None = None
+    read: Reader = lambda _path: None
+
+    @cached_property
+    def requirements(self) -> Requirements:
+        """What `python` comes to, with files in the place of their names.
+
+        Raises:
+            ConfigError: a file is not there, or asks for what cannot be had.
+        """
+        found = self._expanded(self.table.python, "python")
+        return replace(found, constraints=(*self.table.constraints, *found.constraints))
+
+    @cached_property
+    def kernels(self) -> Mapping[str, Kernel]:
+        """Its further environments, by name, in the same way.
+
+        Raises:
+            ConfigError: as for `requirements`.
+        """
+        return {name: self._kernel(name, table) for name, table in self.table.kernels.items()}
+
+    def _kernel(self, name: str, table: KernelTable) -> Kernel:
+        found = self._expanded(table.python, "kernels", name, "python")
+        return Kernel(
+            name=name,
+            python=_once(found.python),
+            display_name=table.display_name or name,
+            constraints=_once((*table.constraints, *found.constraints)),
+        )
+
+    def _expanded(self, entries: list[str], *key: str) -> Requirements:
+        if not any(map(requirements.names_file, entries)):
+            return Requirements(python=tuple(entries))
+        line = line_of(self.document.lines, (*self.prefix, *key))
+        found = requirements.expand(entries, read=self.read, source=self.document.source, line=line)
+        if found.problems:
+            first, *others = found.problems
+            more = f" (and {len(others)} more)" if others else ""
+            raise ConfigError(f"{first}{more}.", remedy=first.remedy)
+        return found
 
     @property
     def key(self) -> tuple[GitSource | None, bool, str]:
@@ -470,11 +573,19 @@ def _shipped_drafts(shipped: Mapping[str, str]) -> dict[str, _Draft]:
 
 
 def _drafts(
-    images: Mapping[str, ImageTable], document: Document, source: GitSource | None = None
+    images: Mapping[str, ImageTable],
+    document: Document,
+    read: Reader,
+    source: GitSource | None = None,
 ) -> dict[str, _Draft]:
     return {
         name: _Draft(
-            name=name, table=table, document=document, prefix=("images", name), source=source
+            name=name,
+            table=table,
+            document=document,
+            prefix=("images", name),
+            read=read,
+            source=source,
         )
         for name, table in images.items()
     }
@@ -497,13 +608,16 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
     layers = tuple(
         Layer(
             name=layer,
-            python=_once(draft.table.python),
+            python=_once(draft.requirements.python),
             apt=_once(draft.table.apt),
             shipped=draft.shipped,
+            constraints=_once(draft.requirements.constraints),
         )
         for layer, draft in zip(_layer_names(chain), chain, strict=True)
     )
-    requires_python = _nearest([draft.table.requires_python for draft in chain])
+    requires_python = _nearest(
+        [draft.table.requires_python or draft.requirements.requires_python for draft in chain]
+    )
     definition = ImageDefinition(
         name=name,
         python=_once([item for layer in layers for item in layer.python]),
@@ -512,7 +626,7 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
         requires_python=requires_python,
         shipped=drafts[name].shipped,
         layers=layers,
-        kernels=_kernels([draft.table for draft in chain]),
+        kernels=_kernels(chain),
         env=tuple(sorted({k: v for draft in chain for k, v in draft.table.env.items()}.items())),
         settings=_settings([draft.table for draft in chain]),
         files=_files(chain, beyond),
@@ -522,12 +636,9 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
     return definition
 
 
-def _kernels(chain: list[ImageTable]) -> tuple[Kernel, ...]:
-    found = {name: kernel for table in chain for name, kernel in table.kernels.items()}
-    return tuple(
-        Kernel(name=name, python=_once(table.python), display_name=table.display_name or name)
-        for name, table in sorted(found.items())
-    )
+def _kernels(chain: list[_Draft]) -> tuple[Kernel, ...]:
+    found = {name: kernel for draft in chain for name, kernel in draft.kernels.items()}
+    return tuple(found[name] for name in sorted(found))
 
 
 def base_with(requires_python: str | None) -> str:
@@ -621,7 +732,8 @@ def _foreign_drafts(
     where = f"{reference.url}@{reference.revision}:jupbox.toml"
     project, document = tables.read_tables(found.text, ProjectTables, source=where)
     source = GitSource(url=reference.url, revision=reference.revision, commit=found.commit)
-    drafts = _drafts(project.images, document, source)
+    read = partial(beyond.outside.text, source=source)
+    drafts = _drafts(project.images, document, read, source)
     if reference.image not in drafts:
         error = child.error(
             f"names {reference}, and that repository defines no such image.",
@@ -731,7 +843,8 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
     parent = None
     for layer in definition.layers:
         table: dict[str, Any] = {"extends": parent} if parent else {}
-        table |= {key: list(v) for key in ("python", "apt") if (v := getattr(layer, key))}
+        keys = ("python", "constraints", "apt")
+        table |= {key: list(v) for key in keys if (v := getattr(layer, key))}
         found[layer.name], parent = table, layer.name
     last = found[definition.layers[-1].name]
     if not definition.base == base_with(definition.requires_python) == DEFAULT_BASE:
@@ -746,7 +859,11 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         last["files"] = {file.target: file.path for file in definition.files}
     if definition.kernels:
         last["kernels"] = {
-            kernel.name: {"python": list(kernel.python), "display-name": kernel.display_name}
+            kernel.name: {
+                "python": list(kernel.python),
+                "display-name": kernel.display_name,
+                **({"constraints": list(kernel.constraints)} if kernel.constraints else {}),
+            }
             for kernel in definition.kernels
         }
     return found
@@ -837,7 +954,11 @@ def read_box(text: str, *, name: str, host: str) -> Box:
     return replace(_box(name, BoxTable.model_validate(json.loads(text)), Path()), host=host)
 
 
-def _once(items: list[str]) -> tuple[str, ...]:
+def _no_file(_path: str) -> str | None:
+    return None
+
+
+def _once(items: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(items))
 
 

@@ -34,7 +34,10 @@ _DEFAULT_FILES: Final = Box(name=LOCAL, host=LOCAL).files
 _EXAMPLE_KERNEL: Final = "second"
 _IMAGE_GROUPS: Final = (
     ("", ("extends",)),
-    ("What is in it", ("python", "apt", "kernels", "files", "env", "settings", "description")),
+    (
+        "What is in it",
+        ("python", "constraints", "apt", "kernels", "files", "env", "settings", "description"),
+    ),
     ("What it stands on", ("base", "requires-python")),
 )
 _BOX_GROUPS: Final = (
@@ -211,22 +214,25 @@ def _value(value: Any) -> str:
 
 
 def _commented(key: str, field: FieldInfo) -> Iterator[str]:
-    example, default = _example(key, field), _shown(field).replace("`", "")
+    examples, default = _examples(key, field), _shown(field).replace("`", "")
     meaning = f"{field.description}".replace("`", "")
-    if default not in {"none", "[]", (value := example.partition(" = ")[2]), value.strip('"')}:
+    value = examples[0].partition(" = ")[2]
+    if default not in {"none", "[]", value, value.strip('"')}:
         meaning += f" (default: {default})"
     yield from textwrap.wrap(meaning, _WIDTH, initial_indent="# ", subsequent_indent="# ")
-    yield f"#{example}"
+    yield from (f"#{example}" for example in examples)
 
 
-def _example(key: str, field: FieldInfo) -> str:
-    """A line that sets the key; a table is written inline, so that it needs no header."""
+def _examples(key: str, field: FieldInfo) -> list[str]:
+    """Lines that set the key; a table without a header, and in one line where that is short."""
     table, named = _table_in(field.annotation)
     if table is None:
         extra = field.json_schema_extra
-        return example_line(str(extra.get("form", key)) if isinstance(extra, dict) else key)
-    inner = ", ".join(example_line(_alias(*item)) for item in table.model_fields.items())
-    return f"{f'{key}.{_EXAMPLE_KERNEL}' if named else key} = {{ {inner} }}"
+        return [example_line(str(extra.get("form", key)) if isinstance(extra, dict) else key)]
+    key = f"{key}.{_EXAMPLE_KERNEL}" if named else key
+    inner = [example_line(_alias(*item)) for item in table.model_fields.items()]
+    line = f"{key} = {{ {', '.join(inner)} }}"
+    return [line] if len(line) < _WIDTH else [f"{key}.{one}" for one in inner]
 
 
 # --- a definition that was read back ----------------------------------------------------------

@@ -13,11 +13,22 @@ from typing import Final, Literal
 import jinja2
 
 from jupbox import assets
-from jupbox.lock import RECIPE, ImageLock, KernelLock, Lock, PythonPackage, dump_lock
+from jupbox.lock import (
+    RECIPE,
+    AptPackage,
+    ImageLock,
+    KernelLock,
+    Lock,
+    PythonPackage,
+    dump_lock,
+)
 from jupbox.tables import OVERRIDES
 
 Context = Mapping[str, bytes]
 """The files of a build context, by path relative to it."""
+
+ENVIRONMENT: Final = "jupbox-env"
+"""What the repository of environment images is called on an engine."""
 
 LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 """Where an environment image keeps the lock that it was built from."""
@@ -144,7 +155,23 @@ def _one_line(value: str) -> str:
 
 def environment_tag(lock: ImageLock) -> str:
     """What the environment image of a lock is called on an engine."""
-    return f"jupbox-env:{lock.name}-{lock.digest()[:12]}"
+    return f"{ENVIRONMENT}:{lock.name}-{lock.digest()[:12]}"
+
+
+def digest_context(*, image: str, tools: str) -> Context:
+    """The build context that measures an image.
+
+    Args:
+        image: a tag of it.
+        tools: an image with a shell and coreutils.
+    """
+    dockerfile = (
+        _environment(assets.folder("images"))
+        .get_template("digest.Dockerfile.j2")
+        .render(image=_one_line(image), tools=_one_line(tools))
+    )
+    script = assets.folder("images") / "build" / "digest.sh"
+    return {"Dockerfile": dockerfile.encode(), "digest.sh": script.read_bytes()}
 
 
 def environment_context(
@@ -159,6 +186,14 @@ def environment_context(
         files: the contents of the lock's files, by target.
     """
     platform = lock.platforms[architecture]
+    layers = [
+        Layer(
+            number=number,
+            apt=tuple(package for package in platform.apt if package.layer == number),
+            python=tuple(package for package in lock.python if package.layer == number),
+        )
+        for number in range(1, lock.layers + 1)
+    ]
     dockerfile = (
         _environment(assets.folder("images"))
         .get_template("Dockerfile.j2")
@@ -166,30 +201,68 @@ def environment_context(
             name=_one_line(lock.name),
             base=_one_line(base),
             cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
+            epoch=lock.epoch,
+            layers=layers,
             kernels=sorted(lock.kernels),
             interpreter=_interpreter(lock, architecture),
             env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
             extra=bool(lock.files or lock.settings),
         )
     )
-    apt = "".join(f"{package.name}={package.version}\n" for package in platform.apt)
-    return {
+    parts = {
         "Dockerfile": dockerfile.encode(),
-        "build/apt/apt.txt": apt.encode(),
         "build/tools/uv.txt": requirement_line(lock.uv).encode(),
-        "build/python/requirements.txt": "".join(map(requirement_line, lock.python)).encode(),
-        "build/image.lock": dump_lock(Lock().with_image(lock)).encode(),
-        **_scripts("apt", "network.sh", "apt.sh"),
-        **_scripts("tools", "network.sh", "apt.sh", "tools.sh"),
-        **_scripts("python", "network.sh", "python.sh"),
-        **{
-            path: content
-            for name, kernel in lock.kernels.items()
-            for path, content in _kernel_context(name, kernel).items()
-        },
+        "build/finish/image.lock": dump_lock(Lock().with_image(lock.unrecorded())).encode(),
+        **_scripts("debs", "network.sh", "fetch.sh"),
+        **_scripts("tools", "network.sh", "tools.sh"),
+        **_scripts("finish", "settle.sh", "finish.sh"),
         **_extra_context(lock, files),
-        **(_scripts("interpreter", "network.sh", "interpreter.sh") if platform.interpreter else {}),
     }
+    if platform.interpreter:
+        names = ("network.sh", "settle.sh", "interpreter.sh", "place.sh")
+        parts |= _scripts("interpreter", *names)
+    for layer in layers:
+        parts |= _layer_context(layer)
+    for name, kernel in lock.kernels.items():
+        parts |= _kernel_context(name, kernel)
+    return parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """What one definition of the `extends` chain brings into an image."""
+
+    number: int
+    apt: tuple[AptPackage, ...]
+    python: tuple[PythonPackage, ...]
+
+
+def _layer_context(layer: Layer) -> dict[str, bytes]:
+    """The files of the steps that make one layer."""
+    parts: dict[str, bytes] = {}
+    if layer.apt or layer.number == 1:
+        debs = "".join(map(_deb_line, layer.apt)).encode()
+        parts |= {
+            f"build/debs/{layer.number}.txt": debs,
+            f"build/apt{layer.number}/apt.txt": debs,
+            **_scripts(f"apt{layer.number}", "settle.sh", "apt.sh"),
+        }
+    if layer.python:
+        step = f"python{layer.number}"
+        requirements = "".join(map(requirement_line, layer.python)).encode()
+        parts |= {
+            f"build/{step}/requirements.txt": requirements,
+            **_scripts(step, "network.sh", "settle.sh", "python.sh"),
+        }
+    return parts
+
+
+def _deb_line(package: AptPackage) -> str:
+    """A locked Debian package as the build's scripts read it."""
+    name, version = package.name, package.version
+    # an epoch's colon is no character for every file system
+    file = f"{name}_{version.replace(':', '%3a')}_{package.architecture}.deb"
+    return f"{name}={version} {file} {package.sha256}\n"
 
 
 def _interpreter(lock: ImageLock, architecture: str) -> str:
@@ -205,7 +278,7 @@ def _extra_context(lock: ImageLock, files: Mapping[str, bytes]) -> dict[str, byt
         settings = {plugin: json.loads(values) for plugin, values in lock.settings}
         text = json.dumps(settings, indent=4, sort_keys=True) + "\n"
         found[f"build/extra/0644{OVERRIDES}"] = text.encode()
-    return found | _scripts("extra", "extra.sh") if found else {}
+    return found | _scripts("extra", "settle.sh", "extra.sh") if found else {}
 
 
 def docker_string(value: str) -> str:
@@ -227,7 +300,7 @@ def _kernel_context(name: str, kernel: KernelLock) -> dict[str, bytes]:
     return {
         f"build/{step}/requirements.txt": "".join(map(requirement_line, kernel.python)).encode(),
         f"build/{step}/kernel.json": json.dumps(spec, indent=1).encode() + b"\n",
-        **_scripts(step, "network.sh", "python.sh", "kernel.sh"),
+        **_scripts(step, "network.sh", "settle.sh", "python.sh", "kernel.sh"),
     }
 
 

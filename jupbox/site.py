@@ -18,7 +18,7 @@ from jupbox.host.facts import HostFacts
 from jupbox.host.machine import LocalMachine
 from jupbox.host.outside import Elsewhere
 from jupbox.host.ssh import SshMachine
-from jupbox.lock import Architecture, Lock, load_lock
+from jupbox.lock import Architecture, Lock, is_old, load_lock
 from jupbox.project import (
     LOCAL,
     Box,
@@ -29,6 +29,7 @@ from jupbox.project import (
     shipped_definitions,
 )
 from jupbox.repository import GitSource
+from jupbox.requirements import Reader
 
 PROJECT_FILE = "jupbox.toml"
 LOCK_FILE = "jupbox.lock"
@@ -100,6 +101,7 @@ def project_of(
         user_text=_read(around.user_file) if around.user_file.is_file() else None,
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
+        reader=reader_of,
         outside=outside or Elsewhere(root=root, environ=around.environ, pinned=sources),
     )
     return project
@@ -110,14 +112,18 @@ def _locked_sources(project: Project, image: str) -> tuple[GitSource, ...]:
     boxes = sorted(box.name for box in project.boxes.values() if box.image == image)
     names = [LOCAL] if project.root else boxes
     for path in (lock_path(project, project.box(name)) for name in names):
-        lock = read_lock_file(path).images.get(image)
+        lock = read_lock_at(path, shared=project.root is not None).images.get(image)
         if lock:
             return lock.sources
     return ()
 
 
-def read_lock_file(path: Path) -> Lock:
+def read_lock_at(path: Path, *, shared: bool) -> Lock:
     """The lock of a file; an empty one if there is none yet.
+
+    Args:
+        path: of the file.
+        shared: by a team, so that an older format is an error.
 
     Raises:
         LockError: it cannot be read.
@@ -131,7 +137,21 @@ def read_lock_file(path: Path) -> Lock:
             f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}.",
             remedy="Mend its permissions, or get it anew from the team's repository.",
         ) from None
+    if not shared and is_old(text):
+        return Lock()
     return load_lock(text, source=path.name)
+
+
+def reader_of(folder: Path) -> Reader:
+    """What reads the text files of a folder; none that only a link leads to from there."""
+
+    def read(name: str) -> str | None:
+        path = folder / name
+        # whoever wrote a repository must not have us read another file of this laptop
+        inside = path.resolve().is_relative_to(folder.resolve())
+        return _read(path) if inside and path.is_file() else None
+
+    return read
 
 
 def _refuse_foreign(path: Path) -> None:

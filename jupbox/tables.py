@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from jupbox.errors import ConfigError
 from jupbox.repository import ReferenceProblem, is_git, parse_reference
+from jupbox.requirements import names_file
 from jupbox.tomltext import KeyPath, dotted, key_lines, line_of, quote, syntax_error
 
 DEFAULT_BASE: Final = "debian:trixie-slim"
@@ -65,6 +66,7 @@ _OURS: Final = frozenset(
     {"HOME", "USER", "PATH", "SHELL", "VIRTUAL_ENV",
      "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "OPENSSL_CONF"}
 )  # fmt: skip
+_ARCHIVE: Final = re.compile(r"https?://[A-Za-z0-9._~:/%\[\]-]+")
 # as JupyterLab names them: package, colon, plugin
 _PLUGIN: Final = re.compile(r"(@[a-z0-9._-]+/)?[A-Za-z0-9._-]+:[A-Za-z0-9._:-]+", re.ASCII)
 # where a running container has something else: mounts, the user, the engine's own files
@@ -146,6 +148,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "boxes": ("a table of boxes", "[boxes.workbox]"),
     "ca-bundle": ("a path", 'ca-bundle = "~/company-ca.pem"'),
     "cert": ("a path", 'cert = "certificates/workbox.pem"'),
+    "constraints": ("a list of Python requirements", 'constraints = ["numpy<3"]'),
     "cpus": ("a number of processors above 0", "cpus = 4"),
     "description": ("a string", 'description = "what the team works with"'),
     "display-name": ("a string", 'display-name = "Python (pandas 2)"'),
@@ -183,6 +186,10 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
         'settings = { "@jupyterlab/apputils-extension:themes" = { theme = "JupyterLab Dark" } }',
     ),
     "shm_size": ("a size of 1m or more", 'shm_size = "8g"'),
+    "snapshots": (
+        "an http address",
+        'snapshots = "http://snapshots.example.org/archive"',
+    ),
     "tls": ("a table of two paths", 'tls = { cert = "box.pem", key = "box.key" }'),
 }
 # what is said of a name that is none
@@ -193,11 +200,12 @@ _NO_KEYS: Final[Mapping[str, str]] = {
 }
 _ELEMENTS: Final[Mapping[str, str]] = {
     "apt": "a Debian package name",
+    "constraints": "a Python requirement",
     "group_add": "a group's name or number",
     "mounts": '"HOST:CONTAINER" with absolute paths, possibly with :ro or :rw',
     "names": "a host name or an address",
     "ports": "a number from 1 to 65535",
-    "python": "a Python requirement",
+    "python": "a Python requirement, or a file of the project that holds some",
 }
 
 
@@ -233,6 +241,10 @@ def _extends(value: str) -> str:
     except ReferenceProblem as problem:
         raise _wrong(str(problem)) from None
     return value
+
+
+def _requirement_or_file(value: str) -> str:
+    return value if names_file(value) else _requirement(value)
 
 
 def _address(value: str) -> str:
@@ -412,13 +424,17 @@ def _key(meaning: str, *, default: str = "none", form: str = "", **given: Any) -
 class KernelTable(_Table):
     """`[images.<name>.kernels.<kernel>]`: a second Python environment in the same image."""
 
-    python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+    python: list[Annotated[str, AfterValidator(_requirement_or_file)]] = _key(
         "requirements of this kernel's own environment; ipykernel and pip come by themselves",
         default="[]", default_factory=list,
     )  # fmt: skip
     display_name: Annotated[str, AfterValidator(_text)] | None = _key(
         "what JupyterLab's launcher calls it", default="the kernel's name"
     )
+    constraints: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+        "versions that hold where this kernel's environment needs the package",
+        default="[]", default_factory=list,
+    )  # fmt: skip
 
 
 class ImageTable(_Table):
@@ -429,9 +445,17 @@ class ImageTable(_Table):
         "another definition, whose packages come first; that of another repository as "
         "`git+https://HOST/TEAM/REPO@REVISION#images.NAME`, whose commit the lock holds"
     )
-    python: list[Annotated[str, AfterValidator(_requirement)]] = _key(
-        "requirement strings", default="[]", default_factory=list
-    )
+    python: list[Annotated[str, AfterValidator(_requirement_or_file)]] = _key(
+        "requirement strings, and files of the project that hold some: `requirements.txt` (any "
+        "`.txt`), `pyproject.toml` (with an extra `pyproject.toml[viz]`, a dependency group alone "
+        "`pyproject.toml:dev`), `uv.lock` (the same two), `pylock.toml`; the project itself is "
+        "not installed",
+        default="[]", default_factory=list,
+    )  # fmt: skip
+    constraints: list[Annotated[str, AfterValidator(_requirement)]] = _key(
+        "versions that hold wherever a package is needed, without asking for it",
+        default="[]", default_factory=list,
+    )  # fmt: skip
     apt: list[Annotated[str, _matching(_APT)]] = _key(
         "Debian package names, possibly `name=version`", default="[]", default_factory=list
     )
@@ -535,6 +559,11 @@ class NetworkTable(_Table):
     ca_bundle: _Path | None = _key(
         "the CA bundle of a network that inspects TLS",
         default="`SSL_CERT_FILE`, `REQUESTS_CA_BUNDLE` or `PIP_CERT`",
+    )
+    snapshots: Annotated[str, _matching(_ARCHIVE)] | None = _key(
+        "an archive of old Debian packages, for locks whose versions have left the mirror; below "
+        "it lie `debian/TIME` and `debian-security/TIME`",
+        default="what the image's own apt knows (Debian 13 and newer)",
     )
 
 

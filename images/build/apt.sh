@@ -1,21 +1,22 @@
-# apt.sh FILE: install the packages that FILE names, one `name=version` a line.
-# Lists and archives stay in the cache mount; logs and caches would only differ between builds.
+# apt.sh LIST FOLDER EPOCH: install the files that LIST names (`name=version file sha256` a line)
+# from FOLDER; nothing is fetched, and nothing else gets in.
 set -eu
-. /build/network.sh
-mkdir -p /cache/apt/lists/partial /cache/apt/cache/archives/partial
-options="-o Dir::State::Lists=/cache/apt/lists -o Dir::Cache=/cache/apt/cache"
-options="$options -o APT::Sandbox::User=root -o APT::Keep-Downloaded-Packages=true"
-options="$options -o Binary::apt-get::APT::Keep-Downloaded-Packages=true -o Acquire::Retries=3"
-if [ -s /run/secrets/sources ]; then
-    options="$options -o Dir::Etc::SourceList=/run/secrets/sources -o Dir::Etc::SourceParts=/dev/null"
-fi
-if [ -s /run/secrets/ca ]; then
-    options="$options -o Acquire::https::CAInfo=/run/secrets/ca"
-fi
-export DEBIAN_FRONTEND=noninteractive
-# shellcheck disable=SC2086
-apt-get -q $options update
-# shellcheck disable=SC2086,SC2046
-apt-get -q $options install -y --no-install-recommends --allow-downgrades $(cat "$1")
-rm -rf /var/log/apt /var/log/dpkg.log /var/log/alternatives.log /var/cache/debconf/*-old \
-    /var/cache/apt/*.bin /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old
+. /build/settle.sh
+# pyc files then hold their source's hash, and useradd no date of today
+export DEBIAN_FRONTEND=noninteractive SOURCE_DATE_EPOCH="$3"
+export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+folder=$2
+while read -r package file hash; do
+    if ! echo "$hash  $folder/$file" | sha256sum --status --strict -c; then
+        echo "E: $package: its file has another SHA-256 than the lock" >&2
+        exit 45
+    fi
+    set -- "$@" "$folder/$file"
+done < "$1"
+epoch=$3
+shift 3
+apt-get -q -o APT::Sandbox::User=root -o Dir::State::Lists=/tmp/lists \
+    -o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= \
+    install -y --no-install-recommends --allow-downgrades "$@"
+rm -rf /tmp/lists
+settle "$epoch"

@@ -1,6 +1,8 @@
-# kernel.sh NAME: a further Python environment, and its kernel where JupyterLab finds it.
+# kernel.sh NAME EPOCH: a further Python environment, and its kernel where JupyterLab finds it.
 set -eu
-sh /build/python.sh "/opt/kernels/$1"
+. /build/settle.sh
+sh /build/python.sh "/opt/kernels/$1" /build/requirements.txt "$2"
 mkdir -p "/opt/env/share/jupyter/kernels/$1"
 cp /build/kernel.json "/opt/env/share/jupyter/kernels/$1/kernel.json"
 chmod 0644 "/opt/env/share/jupyter/kernels/$1/kernel.json"
+settle "$2"

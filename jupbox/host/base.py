@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import secrets
 import shutil
 import tempfile
@@ -86,11 +87,13 @@ if [ -z "$mmdebstrap" ]; then
 fi
 SOURCE_DATE_EPOCH=@EPOCH@ TMPDIR="$work" "$mmdebstrap" --quiet --variant=minbase \
   --customize-hook="$work/slim"' "$1"' \
+  --customize-hook='grep -h -m1 "^Date: " "$1"/var/lib/apt/lists/*Release > '"$work/dates || true" \
   --customize-hook='rm -f "$1/etc/apt/sources.list" "$1/etc/resolv.conf" "$1/etc/hostname"' \
   --customize-hook='echo localhost > "$1/etc/hostname"' \
   @SUITE@ "$work/base.tar" - < "$work/sources.list" >&2
 keep=yes
 rm "$work/pid"
+cat "$work/dates"
 sha256sum "$work/base.tar"
 """
 
@@ -131,8 +134,8 @@ def find(engine: Engine, lock: BaseLock) -> Base | None:
     if lock.kind == "registry":
         reference = _pinned(lock)
         return Base(lock=lock, reference=reference) if engine.image(reference) else None
-    if made := _bootstrapped(engine, {LABEL: lock.digest}):
-        return _made(lock.reference, made[0])
+    if _bootstrapped(engine, wanted := {LABEL: lock.digest, REFERENCE_LABEL: lock.reference}):
+        return Base(lock=lock, reference=_bootstrapped(engine, wanted)[0].tags[0])
     local = engine.image(lock.reference)
     if local and not local.digests and _rootfs(local) == lock.digest:
         return Base(lock=lock, reference=lock.reference)
@@ -145,7 +148,7 @@ def locked(
     *,
     box: Machine,
     box_facts: HostFacts,
-    epoch: int,
+    archive: str | None,
     say: Callable[[str], None],
 ) -> Base | None:
     """The locked base: on the engine, pulled, or made from packages to the same bytes.
@@ -155,7 +158,7 @@ def locked(
         lock: which.
         box: the machine that the engine runs on.
         box_facts: that machine's facts.
-        epoch: the lock's.
+        archive: address of an archive of old packages, None if none is known.
         say: told what happens.
 
     Returns:
@@ -168,17 +171,44 @@ def locked(
         say(f"pulling {lock.reference}")
         return find(engine, lock) if engine.pull(_pinned(lock), timeout=_PULL_SECONDS) else None
     suite = apt.debian_suite(lock.reference)
-    if suite is None:
-        return None
+    return (
+        _remade(engine, lock, suite, box=box, box_facts=box_facts, archive=archive, say=say)
+        if suite
+        else None
+    )
+
+
+def _remade(
+    engine: Engine,
+    lock: BaseLock,
+    suite: str,
+    *,
+    box: Machine,
+    box_facts: HostFacts,
+    archive: str | None,
+    say: Callable[[str], None],
+) -> Base | None:
+    """A base made from packages to the locked bytes, or kept from when it was."""
     if cached := _cached(suite, box_facts.architecture, digest=lock.digest):
-        return _load_cached(engine, cached, reference=lock.reference)
-    try:
-        made = _bootstrap(
-            engine, lock.reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say
-        )
-    except BaseImageError:
-        return None
-    return made if made.lock == lock else None
+        return _build(engine, cached, lock=lock, suite=suite)
+    made_of = _MadeOf(reference=lock.reference, suite=suite, epoch=lock.epoch or 0, wanted=lock)
+    for sources in (None, *_snapshots(lock, suite, archive)) if lock.epoch is not None else ():
+        with contextlib.suppress(BaseImageError):
+            made = _bootstrap(
+                engine, made_of, sources=sources, box=box, box_facts=box_facts, say=say
+            )
+            if made.lock.digest == lock.digest:
+                return made
+    return None
+
+
+def _snapshots(lock: BaseLock, suite: str, archive: str | None) -> tuple[str, ...]:
+    """What mmdebstrap makes the base of as it was then, if an archive of old packages is known."""
+    if archive is None or not lock.snapshot:
+        return ()
+    return tuple(
+        apt.snapshot_sources(archive, suite, moment) for moment in apt.moments(lock.snapshot)
+    )
 
 
 def resolve(
@@ -189,6 +219,7 @@ def resolve(
     box_facts: HostFacts,
     epoch: int,
     say: Callable[[str], None],
+    anew: bool = False,
 ) -> Base:
     """Find or make a base for a new lock: on the engine, from a registry, from packages.
 
@@ -199,11 +230,12 @@ def resolve(
         box_facts: that machine's facts.
         epoch: seconds since 1970; no file of a bootstrapped base is younger.
         say: told what happens.
+        anew: ask the registry, or make it, even if the engine has one.
 
     Raises:
         BaseImageError: every way failed; the message says which were tried.
     """
-    found = _on_engine(engine, reference)
+    found = None if anew else _on_engine(engine, reference)
     if found:
         return found
     say(f"pulling {reference}")
@@ -219,10 +251,12 @@ def resolve(
             remedy="Check its name, give the box a way to a registry, `docker load` it there, "
             "or use a Debian base, which jupbox can make itself.",
         )
-    if cached := _cached(suite, box_facts.architecture, youngest=_CACHE_SECONDS):
+    cached = _cached(suite, box_facts.architecture, youngest=_CACHE_SECONDS)
+    if cached and not anew:
         say(f"no registry in reach: taking {suite} as made from Debian's packages before")
-        return _load_cached(engine, cached, reference=reference)
-    return _bootstrap(engine, reference, suite, box=box, box_facts=box_facts, epoch=epoch, say=say)
+        return _build(engine, cached, lock=_kept_lock(cached, reference), suite=suite)
+    made_of = _MadeOf(reference=reference, suite=suite, epoch=epoch)
+    return _bootstrap(engine, made_of, box=box, box_facts=box_facts, say=say)
 
 
 # -- bases made here before: the next box gets the same bytes, and sooner
@@ -237,22 +271,28 @@ def _cached(
 ) -> Path | None:
     """A root filesystem that was made here: of a digest, or one not older than some seconds."""
     wanted = digest.removeprefix("sha256:") if digest else "*"
-    found = list(_cache_folder().glob(f"{suite}_{architecture}_{wanted}.tar"))
+    found = list(_cache_folder().glob(f"{suite}_{architecture}_{wanted}_*_*.tar"))
     if youngest is not None:
         found = [path for path in found if time.time() - path.stat().st_mtime < youngest]
     return max(found, key=lambda path: path.stat().st_mtime, default=None)
 
 
-def _load_cached(engine: Engine, tar: Path, *, reference: str) -> Base:
-    suite, _, digest = tar.stem.split("_")
-    return _build(engine, tar, reference=reference, suite=suite, digest=f"sha256:{digest}")
+def _kept_lock(tar: Path, reference: str) -> BaseLock:
+    """What the name of a root filesystem in the cache says of it."""
+    _, _, digest, epoch, snapshot = tar.stem.split("_")
+    return BaseLock(
+        reference=reference, kind="rootfs", digest=f"sha256:{digest}", epoch=int(epoch),
+        snapshot=snapshot or None,
+    )  # fmt: skip
 
 
-def _keep(tar: Path, *, suite: str, architecture: str, digest: str) -> Path:
+def _keep(tar: Path, *, suite: str, architecture: str, lock: BaseLock) -> Path:
     """Put a root filesystem into the cache, and let only the newest few stay there."""
     folder = _cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / f"{suite}_{architecture}_{digest.removeprefix('sha256:')}.tar"
+    digest = lock.digest.removeprefix("sha256:")
+    name = f"{suite}_{architecture}_{digest}_{lock.epoch}_{lock.snapshot or ''}.tar"
+    kept = folder / name
     shutil.move(tar, kept.with_suffix(".part"))
     kept.with_suffix(".part").replace(kept)
     by_age = sorted(folder.glob("*.tar"), key=lambda path: -path.stat().st_mtime)
@@ -265,7 +305,8 @@ def _on_engine(engine: Engine, reference: str) -> Base | None:
     image = engine.image(reference)
     if image is None:
         made = _bootstrapped(engine, {REFERENCE_LABEL: reference})
-        return _made(reference, made[0]) if made else None
+        known = [one for one in made if any(map(_TAGGED.fullmatch, one.tags))]
+        return _made(reference, known[0]) if known else None
     for digest in image.digests:
         lock = BaseLock(reference=reference, kind="registry", digest=digest.partition("@")[2])
         if engine.image(_pinned(lock)):
@@ -284,8 +325,12 @@ def _bootstrapped(engine: Engine, labels: Mapping[str, str]) -> list[Image]:
 
 
 def _made(reference: str, image: Image) -> Base:
-    called = image.tags[0] if image.tags else image.id
-    return _of_rootfs(reference, image.labels[LABEL], called=called)
+    said = next(match for tag in image.tags if (match := _TAGGED.fullmatch(tag)))
+    lock = BaseLock(
+        reference=reference, kind="rootfs", digest=image.labels[LABEL], epoch=int(said["epoch"]),
+        snapshot=said["snapshot"],
+    )  # fmt: skip
+    return Base(lock=lock, reference=said[0])
 
 
 def _of_rootfs(reference: str, digest: str, *, called: str) -> Base:
@@ -306,17 +351,50 @@ def _pinned(lock: BaseLock) -> str:
     return f"{repository}@{lock.digest}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class _MadeOf:
+    """What a base is made of.
+
+    Attributes:
+        wanted: the lock that it shall come out as, None for a new one.
+    """
+
+    reference: str
+    suite: str
+    epoch: int
+    wanted: BaseLock | None = None
+
+    def lock(self, said: str) -> BaseLock:
+        """The lock of what the script made; `said` ends in its hash, after the archive's dates."""
+        *dates, last = said.strip().splitlines()
+        digest = f"sha256:{last.split()[0]}"
+        if self.wanted and self.wanted.digest == digest:
+            return self.wanted  # the same bytes may come from an archive of another day
+        return BaseLock(
+            reference=self.reference, kind="rootfs", digest=digest, epoch=self.epoch,
+            snapshot=apt.snapshot_time("\n".join(dates)) or None,
+        )  # fmt: skip
+
+
 def _bootstrap(
     engine: Engine,
-    reference: str,
-    suite: str,
+    made_of: _MadeOf,
     *,
     box: Machine,
     box_facts: HostFacts,
-    epoch: int,
     say: Callable[[str], None],
+    sources: str | None = None,
 ) -> Base:
-    """Make the base from packages: here if this is a Linux that can, else on the box."""
+    """Make the base from packages: here if this is a Linux that can, else on the box.
+
+    Args:
+        engine: where it must be in the end.
+        made_of: what it is made of.
+        box: the machine that the engine runs on.
+        box_facts: that machine's facts.
+        say: told what happens.
+        sources: where the packages come from; None is each machine's own mirror.
+    """
     here = LocalMachine()
     mine = box_facts if box.is_local else host_facts.look(here)
     reasons: list[str] = []
@@ -330,24 +408,25 @@ def _bootstrap(
         if its.architecture != box_facts.architecture:
             reasons.append(f"{machine.name} has another architecture than the box")
             continue
+        suite = made_of.suite
         say(f"no registry in reach: making {suite} from Debian's packages on {machine.name}")
-        script = _SCRIPT.replace("@SOURCES@", apt.debian_sources(mirror, suite).strip())
-        script = script.replace("@SUITE@", suite).replace("@EPOCH@", str(epoch))
+        text = sources or apt.debian_sources(mirror, suite)
+        script = _SCRIPT.replace("@SOURCES@", text.strip())
+        script = script.replace("@SUITE@", suite).replace("@EPOCH@", str(made_of.epoch))
         with _workshop(machine) as run:
             try:
                 said = run(script)
             except HostError as error:
                 reasons.append(error.message)
                 continue
-            digest, _, path = said.strip().splitlines()[-1].partition("  ")
-            whole = f"sha256:{digest}"
+            path, lock = said.strip().splitlines()[-1].partition("  ")[2], made_of.lock(said)
             if machine.is_local:
-                kept = _keep(Path(path), suite=suite, architecture=its.architecture, digest=whole)
-                return _build(engine, kept, reference=reference, suite=suite, digest=whole)
-            return _import(machine, box_facts, path, reference=reference, suite=suite, digest=whole)
+                kept = _keep(Path(path), suite=suite, architecture=its.architecture, lock=lock)
+                return _build(engine, kept, lock=lock, suite=suite)
+            return _import(machine, box_facts, path, lock=lock, suite=suite)
     raise BaseImageError(
-        f"No way to {reference}: no registry was reached, and it could not be made from packages "
-        f"({'; '.join(reasons)}).",
+        f"No way to {made_of.reference}: no registry was reached, and it could not be made from "
+        f"packages ({'; '.join(reasons)}).",
         remedy="Give the box a way to a registry, or `docker load` the image there.",
     )
 
@@ -378,17 +457,24 @@ def _workshop(machine: Machine) -> Iterator[Callable[[str], str]]:
             machine.run(["sh", "-s", "--", token], input=_CLEAN.encode(), check=False)
 
 
-def _labels(reference: str, digest: str) -> dict[str, str]:
-    return {LABEL: digest, REFERENCE_LABEL: reference}
+def _labels(lock: BaseLock) -> dict[str, str]:
+    return {LABEL: lock.digest, REFERENCE_LABEL: lock.reference}
 
 
-def _tag(suite: str, digest: str) -> str:
-    return f"jupbox-base:{suite}-{digest.removeprefix('sha256:')[:12]}"
+# Not in labels, which the images built on it inherit: the same bytes may come from another day.
+_TAGGED: Final = re.compile(
+    r"jupbox-base:[a-z]+-[0-9a-f]{12}-(?P<epoch>\d+)(?:-(?P<snapshot>\d{8}T\d{6}Z))?"
+)
 
 
-def _build(engine: Engine, tar: Path, *, reference: str, suite: str, digest: str) -> Base:
+def _tag(lock: BaseLock, suite: str) -> str:
+    words = [suite, lock.digest.removeprefix("sha256:")[:12], str(lock.epoch or 0)]
+    return f"jupbox-base:{'-'.join([*words, *([lock.snapshot] if lock.snapshot else [])])}"
+
+
+def _build(engine: Engine, tar: Path, *, lock: BaseLock, suite: str) -> Base:
     """Make an image of a root filesystem that lies on this computer."""
-    tag = _tag(suite, digest)
+    tag = _tag(lock, suite)
     with tempfile.TemporaryDirectory(prefix="jupbox-base-") as folder:
         context = Path(folder)
         try:
@@ -396,18 +482,17 @@ def _build(engine: Engine, tar: Path, *, reference: str, suite: str, digest: str
         except OSError:  # another file system
             shutil.copyfile(tar, context / "base.tar")
         write_atomic(context / "Dockerfile", b"FROM scratch\nADD base.tar /\n", mode=0o644)
-        labels = _labels(reference, digest)
-        engine.build(context, tag=tag, labels=labels, secrets={}, on_line=lambda line: None)
-    return _of_rootfs(reference, digest, called=tag)
+        engine.build(
+            context, tag=tag, labels=_labels(lock), secrets={}, on_line=lambda line: None,
+            epoch=lock.epoch or 0,
+        )  # fmt: skip
+    return Base(lock=lock, reference=tag)
 
 
-def _import(
-    machine: Machine, facts: HostFacts, path: str, *, reference: str, suite: str, digest: str
-) -> Base:
+def _import(machine: Machine, facts: HostFacts, path: str, *, lock: BaseLock, suite: str) -> Base:
     """Make an image of a root filesystem that lies on the box, with the box's own docker."""
-    tag = _tag(suite, digest)
-    labels = _labels(reference, digest)
-    change = "LABEL " + " ".join(f"{key}={value}" for key, value in labels.items())
+    tag = _tag(lock, suite)
+    change = "LABEL " + " ".join(f"{key}={value}" for key, value in _labels(lock).items())
     host = ["--host", f"unix://{facts.socket}"] if facts.socket else []
     machine.run(["docker", *host, "import", "--change", change, path, tag], timeout=300)
-    return _of_rootfs(reference, digest, called=tag)
+    return Base(lock=lock, reference=tag)

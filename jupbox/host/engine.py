@@ -47,6 +47,8 @@ MINIMUM: Final = {"engine": (26, 1), "compose": (2, 26), "buildx": (0, 13)}
 
 # apt's words, uv's and pip's; BuildKit's own `ERROR: process "…" did not complete` says less
 _REASON: Final = re.compile(r"(?:^|\s)(?:E|error): | ERROR: (?!process )")
+# uv's words for a wheel, our own script's for a Debian package
+_OTHER_FILE: Final = re.compile(r"Hash mismatch for|has another SHA-256 than the lock")
 _STEP_AND_TIME: Final = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
 
 _CLIENT_REMEDY: Final = (
@@ -357,6 +359,8 @@ class Engine:
         labels: Mapping[str, str],
         secrets: Mapping[str, Path],
         on_line: Callable[[str], None],
+        epoch: int | None = None,
+        fresh: bool = False,
     ) -> Image:
         """Build `context`/Dockerfile on the engine.
 
@@ -366,6 +370,8 @@ class Engine:
             labels: labels of the result.
             secrets: BuildKit secret id to file; none of them stays in an image.
             on_line: called with each line of BuildKit's plain progress.
+            epoch: the time that the image is of, seconds since 1970; None is now.
+            fresh: use no step that is in the engine's cache.
 
         Raises:
             BuildError: a step failed; the last lines of its log are in the message.
@@ -384,6 +390,9 @@ class Engine:
                 progress="plain",
                 # an attestation names a build's time, and gives the same image a new ID
                 provenance=False,
+                # not declared in any Dockerfile: that would give another history, by version
+                build_args={} if epoch is None else {"SOURCE_DATE_EPOCH": str(epoch)},
+                cache=not fresh,
                 stream_logs=True,
             )
             for line in cast("Iterator[str]", stream):
@@ -399,16 +408,40 @@ class Engine:
             )
         return built
 
+    def build_files(self, context: Path, *, target: str, out: Path) -> None:
+        """Build a stage of `context`/Dockerfile anew, and get its files.
+
+        Args:
+            context: folder that is sent.
+            target: the stage.
+            out: folder that the files come into.
+
+        Raises:
+            BuildError: a step failed.
+        """
+        done = self._docker(
+            "buildx", "build", "--builder", "default", "--progress", "plain", "--no-cache",
+            "--provenance=false", "--target", target, "--output", f"type=local,dest={out}",
+            str(context),
+        )  # fmt: skip
+        if done.returncode != 0:
+            said = without_credentials(done.stderr.decode(errors="replace"))
+            raise self._build_error(said.splitlines())
+
     def _build_error(self, lines: Sequence[str]) -> JupboxError:
         said = "\n".join(lines)
         if is_disk_full(said) or self.unreachable():
             return self.error("building", said)
-        reasons = [line for line in lines if _REASON.search(line)]
+        other = [line for line in lines if _OTHER_FILE.search(line)]
+        reasons = other or [line for line in lines if _REASON.search(line)]
         words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
         reason = _STEP_AND_TIME.sub("", words.strip())[:300]
         return BuildError(
             f"The image did not build on {self.place}: {reason}",
-            remedy="Run it again with --verbose to see the whole log of the build.",
+            remedy="Take jupbox.lock from version control again; if it is as your team has it, the "
+            "mirror or the index serves another file than it did."
+            if other
+            else "Run it again with --verbose to see the whole log of the build.",
         )
 
     # -- containers
@@ -529,6 +562,38 @@ class Engine:
         """Run a command in a running container, to its end within `timeout` seconds."""
         who = ["--user", user] if user else []
         return self._docker("exec", "-i", *who, container, *command, input=input, timeout=timeout)
+
+    def send(
+        self, container: str, command: Sequence[str], *, user: str,
+        write: Callable[[IO[bytes]], None],
+    ) -> subprocess.CompletedProcess[bytes]:  # fmt: skip
+        """Run a command in a running container that reads what `write` writes, however much.
+
+        Args:
+            container: its id.
+            command: program and arguments.
+            user: as `docker exec --user` takes it.
+            write: called with the command's standard input; a command that ends early is no error.
+        """
+        argv = [*self._command, "exec", "-i", "--user", user, container, *command]
+        with (
+            # to a file: a pipe that nobody reads would stop the command
+            tempfile.TemporaryFile() as said,
+            subprocess.Popen(
+                argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=said, process_group=0
+            ) as client,
+        ):
+            assert client.stdin is not None
+            try:
+                with suppress(BrokenPipeError), client.stdin:
+                    write(client.stdin)
+                code = client.wait()
+            except BaseException:
+                # the command's input ends in its middle, by which it knows that it is not whole
+                client.kill()
+                raise
+            said.seek(0)
+            return subprocess.CompletedProcess(argv, code, b"", said.read())
 
     def attach(
         self, container: str, command: Sequence[str], *, user: str, terminal: bool

@@ -1,214 +1,151 @@
-"""Single files of other repositories, fetched by the user's own git and kept by commit.
-
-How a repository is reached (credentials, proxies, ssh) is the user's git configuration. What was
-fetched once needs no network again.
-"""
+"""Repositories of elsewhere, by the user's own git: its keys, its credential store, its proxies."""
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
+import re
+import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-import platformdirs
-
-from jupbox.errors import ClientError, RepositoryError
-from jupbox.repository import COMMIT
+from jupbox.errors import ClientError, LockError, RepositoryError
 from jupbox.secret import without_credentials
 
-_FETCH_SECONDS: Final = 300
-_LOOK_SECONDS: Final = 60
-# a connection that gives less than this for so long counts as dead
-_SLOWEST: Final = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
-# by which a git that started us (a hook, an alias) would send ours to its own repository
-_OF_CALLER: Final = frozenset(
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+# a server that says nothing for a minute is not there
+_PATIENCE: Final = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
+# what of git's environment would lead it to another repository, as inside of a hook
+_OTHERS: Final = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
-     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
-     "GIT_CEILING_DIRECTORIES", "GIT_CONFIG", "GIT_GRAFT_FILE"}
+     "GIT_NAMESPACE", "GIT_PREFIX"}
 )  # fmt: skip
-_EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-_FILES: Final = {"100644": False, "100755": True}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Blob:
-    """A file of a commit."""
+def clone(url: str, revision: str | None, into: Path, *, environ: Mapping[str, str]) -> str:
+    """Clone a repository as shallow as can be, and check a revision out.
 
-    content: bytes
-    executable: bool
+    Args:
+        url: as git takes it, without a password.
+        revision: a branch, a tag or a commit; None is the repository's own choice.
+        into: a folder that is not there yet.
+        environ: the user's environment, in which git runs; it asks nothing.
 
+    Returns:
+        The commit's full name.
 
-@dataclass(frozen=True, kw_only=True)
-class Repository:
-    """Another repository, with what was fetched of it kept on this machine.
-
-    Attributes:
-        url: as git takes it, without credentials.
-        environ: git's environment.
+    Raises:
+        ClientError: there is no git.
+        RepositoryError: the repository is out of reach, or has no such revision.
     """
-
-    url: str
-    environ: Mapping[str, str]
-
-    @property
-    def _folder(self) -> Path:
-        name = hashlib.sha256(self.url.encode()).hexdigest()[:32]
-        return platformdirs.user_cache_path("jupbox") / "git" / name
-
-    def newest(self, revision: str) -> str:
-        """The commit that a revision stands for now; it is fetched.
-
-        Raises:
-            RepositoryError: the repository is out of reach, or has no such revision.
-            ClientError: git is not installed.
-        """
-        with self._exclusive():
-            if COMMIT.fullmatch(revision) and self._has(revision):
-                return revision
-            return self._fetched(revision) or self._fetched_whole(revision)
-
-    def ensure(self, commit: str, *, revision: str) -> None:
-        """Have a commit here; no network is needed where it is already.
-
-        Args:
-            commit: which.
-            revision: what it was found by, should its name alone not be enough.
-
-        Raises:
-            RepositoryError: the repository is out of reach, or has the commit no more.
-            ClientError: git is not installed.
-        """
-        with self._exclusive():
-            if self._has(commit) or self._fetched(commit) == commit:
-                return
-            try:
-                self._fetched_whole(commit)
-            except RepositoryError:
-                if not self._reached():
-                    raise
-                raise RepositoryError(
-                    f"{self.url} has no commit {commit[:12]} any more, which jupbox.lock holds "
-                    f"for {revision}.",
-                    remedy="`jupbox lock` takes what that revision is now; look at what changes.",
-                ) from None
-
-    def file(self, commit: str, path: str) -> Blob | None:
-        """A file of a commit that is here; None if it has none of that name.
-
-        Raises:
-            RepositoryError: its content cannot be had.
-        """
-        listed = self._git("ls-tree", commit, "--", path).stdout.decode(errors="replace")
-        mode, _, rest = listed.partition(" ")
-        if mode not in _FILES or rest.partition("\t")[2].rstrip("\n") != path:
-            return None
-        name = rest.partition("\t")[0].split()[1]
-        done = self._git("cat-file", "blob", name, timeout=_FETCH_SECONDS)
+    git = _Git(environ)
+    refs = _refs(git, url)
+    if revision is None or {f"refs/heads/{revision}", f"refs/tags/{revision}"} & refs:
+        branch = () if revision is None else ("--branch", revision)
+        done = git("clone", "--quiet", "--depth", "1", *branch, "--", url, str(into))
         if done.returncode != 0:
-            raise self._unreached(done)
-        return Blob(content=done.stdout, executable=_FILES[mode])
+            raise _unreachable(url, done.stderr)
+    else:
+        _commit(git, url, revision, into)
+    return git("-C", str(into), "rev-parse", "HEAD").stdout.strip()
 
-    def _has(self, commit: str) -> bool:
-        if not (self._folder / "HEAD").is_file():
-            return False
-        reference = f"refs/jupbox/{commit}"
-        return self._git("show-ref", "--verify", "--quiet", reference).returncode == 0
 
-    def _fetched(self, revision: str) -> str | None:
-        """The commit of a revision that the server takes by this name; None if it does not."""
-        # its files are fetched one by one, when they are looked at
-        done = self._git(
-            *_SLOWEST, "fetch", "--quiet", "--no-tags", "--depth=1", "--filter=blob:none",
-            "origin", revision, timeout=_FETCH_SECONDS,
-        )  # fmt: skip
-        return self._keep("FETCH_HEAD") if done.returncode == 0 else None
+def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) -> str:
+    """A file of a folder's repository as it was at a revision.
 
-    def _fetched_whole(self, revision: str) -> str:
-        """The commit of a revision that only the whole history knows, such as a short name.
+    Args:
+        folder: in the work tree of a repository.
+        revision: as `git rev-parse` takes it.
+        path: relative to the folder.
+        environ: the user's environment, in which git runs.
 
-        Raises:
-            RepositoryError: the repository is out of reach, or has no such revision.
-        """
-        done = self._git(
-            *_SLOWEST, "fetch", "--quiet", "--prune", "--force", "--depth=2147483647",
-            "--filter=blob:none", "origin", *_EVERYTHING, timeout=_FETCH_SECONDS,
-        )  # fmt: skip
-        if done.returncode != 0:
-            raise self._unreached(done)
-        if commit := self._keep(revision):
-            return commit
+    Raises:
+        LockError: there is no such revision, or no such file in it.
+        ClientError: there is no git.
+    """
+    # a revision that begins with a minus would be an option
+    named = f"{revision}:./{path}"
+    done = _Git(environ)("-C", str(folder), "show", "--end-of-options", named)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["no reason given"]
+        raise LockError(
+            f"git has no {path} at {revision!r}: {said[-1].removeprefix('fatal: ')}",
+            remedy="Name a revision that holds it, such as HEAD or main.",
+        )
+    return done.stdout
+
+
+def _refs(git: _Git, url: str) -> set[str]:
+    """All names of the repository; whether it can be reached at all shows here."""
+    done = git("ls-remote", "--heads", "--tags", "--", url)
+    if done.returncode != 0:
+        raise _unreachable(url, done.stderr)
+    return {line.partition("\t")[2] for line in done.stdout.splitlines()}
+
+
+def _commit(git: _Git, url: str, revision: str, into: Path) -> None:
+    if _COMMIT.fullmatch(revision):
+        # most servers give out a commit alone
+        here = ("-C", str(into))
+        git("init", "--quiet", "--", str(into))
+        git(*here, "remote", "add", "origin", url)
+        fetched = git(*here, "fetch", "--quiet", "--depth", "1", "origin", revision)
+        if fetched.returncode == 0:
+            git(*here, "checkout", "--quiet", "--detach", "FETCH_HEAD")
+            return
+        shutil.rmtree(into)
+    # a commit's short name, or one that the server gives out with its branches only
+    done = git("clone", "--quiet", "--no-checkout", "--", url, str(into))
+    if done.returncode != 0:
+        raise _unreachable(url, done.stderr)
+    name = f"{revision}^{{commit}}"
+    known = git("-C", str(into), "rev-parse", "--quiet", "--verify", "--end-of-options", name)
+    found = known.stdout.strip()
+    if known.returncode != 0 or not _COMMIT.fullmatch(found):
         raise RepositoryError(
-            f"{self.url} has no revision {revision}.",
-            remedy=f"Look at what there is: `git ls-remote {self.url}`.",
+            f"{without_credentials(url)} has no revision {revision}.",
+            remedy="Look whether the branch, tag or commit was renamed or removed, and name "
+            "another after the @.",
         )
+    git("-C", str(into), "checkout", "--quiet", "--detach", found)
 
-    def _keep(self, word: str) -> str | None:
-        """The commit that a word stands for here, kept from git's own tidying."""
-        done = self._git("rev-parse", "--verify", "--quiet", f"{word}^{{commit}}")
-        commit = done.stdout.decode().strip()
-        if done.returncode != 0 or COMMIT.fullmatch(commit) is None:
-            return None
-        self._git("update-ref", f"refs/jupbox/{commit}", commit)
-        return commit
 
-    def _reached(self) -> bool:
-        asked = self._git(
-            *_SLOWEST, "ls-remote", "--quiet", "origin", "HEAD", timeout=_LOOK_SECONDS
-        )
-        return asked.returncode == 0
+def _unreachable(url: str, stderr: str) -> RepositoryError:
+    lines = [line.strip() for line in without_credentials(stderr).splitlines() if line.strip()]
+    # git's own first word on it; what follows are guesses
+    said = next((line for line in lines if line.startswith("fatal: ")), (lines or ["?"])[-1])
+    return RepositoryError(
+        f"The repository {without_credentials(url)} cannot be had: "
+        f"{said.removeprefix('fatal: ')[:100].rstrip('.')}.",
+        remedy="Make `git ls-remote` of that address work without a question (address, network, "
+        "key or credential helper).",
+    )
 
-    def _unreached(self, done: subprocess.CompletedProcess[bytes]) -> RepositoryError:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        why = next(
-            (line for line in said if line.startswith("fatal:")), (said or ["no reason"])[-1]
-        )
-        return RepositoryError(
-            f"{self.url} cannot be fetched: {without_credentials(why.removeprefix('fatal: '))}",
-            remedy=f"Make this work first: `git ls-remote {self.url}`.",
-        )
 
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """The kept repository, made if it is not there; one process at a time changes it."""
-        folder = self._folder
-        # what is in it may be no matter of other users of this machine
-        folder.parent.mkdir(parents=True, mode=0o700, exist_ok=True)
-        with folder.with_suffix(".lock").open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            if not (folder / "HEAD").is_file():
-                self._run(("init", "--quiet", "--bare", str(folder)), timeout=_LOOK_SECONDS)
-                self._git("config", "remote.origin.url", self.url)
-            yield
+class _Git:
+    """The user's git, which asks nothing on the terminal."""
 
-    def _git(
-        self, *arguments: str, timeout: float = _LOOK_SECONDS
-    ) -> subprocess.CompletedProcess[bytes]:
-        return self._run((f"--git-dir={self._folder}", *arguments), timeout=timeout)
-
-    def _run(
-        self, arguments: Sequence[str], *, timeout: float
-    ) -> subprocess.CompletedProcess[bytes]:
-        environ = {key: value for key, value in self.environ.items() if key not in _OF_CALLER}
-        if not (os.isatty(0) and os.isatty(2)):
-            environ["GIT_TERMINAL_PROMPT"] = "0"  # nobody is there to answer it
-        try:
-            return subprocess.run(
-                ["git", *arguments], env=environ, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=timeout, check=False,
-            )  # fmt: skip
-        except FileNotFoundError:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        program = shutil.which("git", path=environ.get("PATH", os.defpath))
+        if program is None:
             raise ClientError(
-                f"git is not installed here, and a definition of {self.url} is needed.",
-                remedy="Install git with this machine's package manager.",
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise RepositoryError(
-                f"{self.url} gave no answer within {timeout:.0f} s.",
-                remedy=f"Make this work first: `git ls-remote {self.url}`.",
-            ) from None
+                "There is no git on this machine.", remedy="Install git, or name a folder instead."
+            )
+        self._program = program
+        self._environ = {
+            **{name: value for name, value in environ.items() if name not in _OTHERS},
+            "GIT_TERMINAL_PROMPT": "0",
+            "LC_ALL": "C",
+        }
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self._program, *_PATIENCE, *arguments],
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
+        )

@@ -14,7 +14,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -43,6 +43,8 @@ class Network:
         netrc: a netrc file; only handed over where a private index is set.
         sources: a sources.list for the base, empty for the base's own.
         more_indexes: addresses of further Python indexes, with credentials perhaps.
+        snapshots: address of an archive of old Debian packages, None if none is configured.
+        index_names: of further Python indexes that have one, by `indexes.plain` address.
     """
 
     ca_bundle: Path | None
@@ -51,6 +53,8 @@ class Network:
     netrc: Path | None
     sources: str
     more_indexes: tuple[str, ...] = ()
+    snapshots: str | None = None
+    index_names: Mapping[str, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"Network(ca_bundle={self.ca_bundle})"
@@ -69,6 +73,7 @@ def look(
     configured_bundle: Path | None,
     base: str,
     hosts: tuple[HostFacts, ...],
+    snapshots: str | None = None,
 ) -> Network:
     """Find out about the network from the user's own settings.
 
@@ -79,6 +84,7 @@ def look(
         configured_bundle: a CA bundle that the user's configuration names.
         base: the base's reference; its mirror is wanted.
         hosts: whose apt configuration may name the mirror, best first.
+        snapshots: address of an archive of old Debian packages, if the user names one.
 
     Raises:
         ConfigError: a CA bundle is named that is not there.
@@ -108,18 +114,34 @@ def look(
     bundle = _bundle(environ, configured_bundle)
     if bundle is None and "https://" in sources:
         bundle = _first_file(_SYSTEM_BUNDLE)  # a slim base knows no CA at all
+    more = [i for i in (*of_uv.more_of_variables(environ), *configured) if not i.default]
     return Network(
         ca_bundle=bundle,
         variables={**variables, **indexes},
         uv_configuration=uv_configuration,
         netrc=netrc_file if indexes or uv_configuration else None,
         sources=sources,
-        more_indexes=tuple(
-            of_uv.with_credentials(index, environ)
-            for index in (*of_uv.more_of_variables(environ), *configured)
-            if not index.default
-        ),
+        more_indexes=tuple(of_uv.with_credentials(index, environ) for index in more),
+        index_names={of_uv.plain(index.url): index.name for index in more if index.name},
+        snapshots=snapshots,
     )
+
+
+def snapshot_sources(network: Network, base: str, when: str) -> str:
+    """A sources.list by which a base finds packages of a time that have left the mirror.
+
+    Args:
+        network: the way there.
+        base: the base's reference.
+        when: as a lock has it; empty for none.
+    """
+    suite = apt.debian_suite(base)
+    if not suite or not when:
+        return ""
+    if network.snapshots:
+        times = apt.moments(when)
+        return "".join(apt.snapshot_sources(network.snapshots, suite, time) for time in times)
+    return apt.own_snapshot_sources(network.sources, when)
 
 
 def files_for_pip(network: Network, *, ca_path: str) -> dict[str, str]:
@@ -203,10 +225,19 @@ def _first_file(*paths: Path | None) -> Path | None:
 
 
 @contextmanager
-def build_secrets(network: Network) -> Iterator[dict[str, Path]]:
-    """The secrets as files that only we can read, for as long as a build runs."""
+def build_secrets(network: Network, *, snapshot: str = "") -> Iterator[dict[str, Path]]:
+    """The secrets as files that only we can read, for as long as a build runs.
+
+    Args:
+        network: the way to packages.
+        snapshot: a sources.list for packages that have left the mirror.
+    """
     with tempfile.TemporaryDirectory(prefix="jupbox-net-") as folder:
-        texts = {"network": network.exports, "sources": network.sources}
+        texts = {
+            "network": network.exports,
+            "sources": network.sources,
+            "snapshot": snapshot,
+        }
         given = {"ca": network.ca_bundle, "uv": network.uv_configuration, "netrc": network.netrc}
         files = {key: path for key, path in given.items() if path}
         for key, text in texts.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from jupbox.errors import ConfigError, RepositoryError
-from jupbox.host.git import Blob, Repository
+from jupbox.host.repositories import Blob, Repository
 from jupbox.project import CopiedFile, Foreign
 from jupbox.repository import GitReference, GitSource
 
@@ -116,6 +116,15 @@ class Elsewhere:
             executable=blob.executable,
             source=source,
         )
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        """See `project.Outside.text`.
+
+        Raises:
+            RepositoryError: the repository is out of reach.
+        """
+        blob = read_file(path, source=source, root=self.root, environ=self.environ)
+        return blob.content.decode(errors="replace") if blob else None
 
     def _commit(self, repository: Repository, reference: GitReference, image: str) -> str:
         key = (reference.url, reference.revision)

@@ -11,11 +11,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from jupbox import indexes
 from jupbox.errors import ClientError, ResolveError
 from jupbox.lock import Architecture, PythonPackage
 from jupbox.secret import without_credentials
@@ -29,6 +31,8 @@ _PLATFORM: Final = "{machine}-manylinux_2_36"
 _UNSATISFIABLE: Final = 1
 
 _PINNED: Final = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^]]*\])?==(?P<version>[^\s;\\]+)")
+# where a package comes from stands on a line of its own below it
+_ANNOTATED: Final = re.compile(r"\n +# from (\S+)")
 _HASH: Final = re.compile(r"--hash=(sha256:[0-9a-f]{64})")
 _BLOCK: Final = re.compile(r"^\W*(?P<kind>error|cause|Caused by|hint|warning): ", re.MULTILINE)
 # the frame that some versions of uv draw around a cause, and carets under a wrong character
@@ -73,6 +77,8 @@ def resolve_python(
     ca_bundle: Path | None,
     cwd: Path | None,
     prefer: Sequence[PythonPackage] = (),
+    index_names: Mapping[str, str] = MappingProxyType({}),
+    constraints: Sequence[str] = (),
 ) -> tuple[PythonPackage, ...]:
     """The packages that satisfy `requirements` on Linux, x86-64 and arm64, from wheels alone.
 
@@ -84,21 +90,33 @@ def resolve_python(
         ca_bundle: certificates that uv trusts where `environ` names none of its own.
         cwd: the project's folder, whose uv configuration holds; None is the current one.
         prefer: versions that are taken where they fit, so that nothing moves without need.
+        index_names: names of further indexes, by `indexes.plain` address; packages keep them.
+        constraints: versions that must be taken, of packages that nothing here asks for perhaps.
 
     Raises:
         ResolveError: they do not resolve, or the index cannot be reached.
         ClientError: there is no uv.
     """
-    _refuse_options(requirements)
+    _refuse_options([*requirements, *constraints])
     if not requirements:
         return ()
     run = _Uv(program=uv or find_uv(), environ=with_bundle(environ, ca_bundle), cwd=cwd)
+    compiled = {
+        architecture: _compile(
+            requirements, python_version, machine, run, prefer=prefer, constraints=constraints
+        )
+        for architecture, machine in MACHINES.items()
+    }
     return merge_platforms(
         {
-            architecture: _compile(requirements, python_version, machine, run, prefer)
-            for architecture, machine in MACHINES.items()
+            architecture: [_named_index(package, index_names) for package in packages]
+            for architecture, packages in compiled.items()
         }
     )
+
+
+def _named_index(package: PythonPackage, names: Mapping[str, str]) -> PythonPackage:
+    return replace(package, index=names.get(indexes.plain(package.index or "")))
 
 
 def resolve_uv(
@@ -109,6 +127,7 @@ def resolve_uv(
     environ: Mapping[str, str],
     ca_bundle: Path | None,
     cwd: Path | None,
+    index_names: Mapping[str, str] = MappingProxyType({}),
 ) -> PythonPackage:
     """uv's own package, by which images install the others; None is the version in use here.
 
@@ -123,6 +142,7 @@ def resolve_uv(
         environ=environ,
         ca_bundle=ca_bundle,
         cwd=cwd,
+        index_names=index_names,
     )
     return package
 
@@ -133,17 +153,20 @@ def merge_platforms(
     """One list for all architectures: a marker stands only where they differ."""
     where: dict[tuple[str, str], list[Architecture]] = {}
     hashes: dict[tuple[str, str], set[str]] = {}
+    index: dict[tuple[str, str], str | None] = {}
     for architecture, packages in resolved.items():
         for package in packages:
             key = (package.name, package.version)
             where.setdefault(key, []).append(architecture)
             hashes.setdefault(key, set()).update(package.hashes)
+            index[key] = package.index
     return tuple(
         PythonPackage(
             name=name,
             version=version,
             marker=_marker(where[name, version], resolved),
             hashes=tuple(sorted(hashes[name, version])),
+            index=index[name, version],
         )
         for name, version in sorted(where)
     )
@@ -198,6 +221,7 @@ def _arguments(python_version: str, machine: str) -> list[str]:
         *("pip", "compile", "-"),
         *("--quiet", "--color", "never", "--no-progress"),
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
+        "--emit-index-annotation",
         *("--generate-hashes", "--only-binary", ":all:", "--no-universal"),
         *("--python-version", python_version),
         *("--python-platform", _PLATFORM.format(machine=machine)),
@@ -207,8 +231,8 @@ def _arguments(python_version: str, machine: str) -> list[str]:
 
 
 def _compile(
-    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv,
-    prefer: Sequence[PythonPackage],
+    requirements: Sequence[str], python_version: str, machine: str, uv: _Uv, *,
+    prefer: Sequence[PythonPackage], constraints: Sequence[str],
 ) -> list[PythonPackage]:  # fmt: skip
     text = "\n".join(requirements) + "\n"
     with TemporaryDirectory(prefix="jupbox-") as folder:
@@ -217,6 +241,10 @@ def _compile(
         # what stands in its output already, uv keeps where it can
         output.write_text("".join(f"{one.name}=={one.version}\n" for one in prefer))
         arguments = [*_arguments(python_version, machine), "--output-file", str(output)]
+        if constraints:
+            pins = Path(folder, "constraints.txt")
+            pins.write_text("".join(f"{one}\n" for one in constraints))
+            arguments += ["--constraint", str(pins)]
         done = uv(arguments, text)
         if done.returncode == 0:
             return list(_packages(output.read_text(encoding="utf-8")))
@@ -246,8 +274,7 @@ def _unusable(stderr: str, *, reached: bool) -> ResolveError:
 
 def _packages(text: str) -> Iterator[PythonPackage]:
     """The packages of a compiled requirements file with hashes."""
-    for entry in text.replace("\\\n", " ").splitlines():
-        line = entry.strip()
+    for line in _ANNOTATED.sub(r" # from \1", text.replace("\\\n", " ")).splitlines():
         if not line or line.startswith(("#", "--")):
             continue
         pinned, hashes = _PINNED.match(line), _HASH.findall(line)
@@ -259,8 +286,9 @@ def _packages(text: str) -> Iterator[PythonPackage]:
             )
         name = re.sub(r"[-_.]+", "-", pinned["name"]).lower()
         yield PythonPackage(
-            name=name, version=pinned["version"], marker=None, hashes=tuple(sorted(set(hashes)))
-        )
+            name=name, version=pinned["version"], marker=None, hashes=tuple(sorted(set(hashes))),
+            index=line.partition(" # from ")[2] or None,
+        )  # fmt: skip
 
 
 # --- uv's words, shortened --------------------------------------------------------------------

@@ -17,13 +17,12 @@ from jupbox import labels as label
 from jupbox.host.engine import COMPOSE_PROJECT, Container, Engine, Image, is_passing, tar
 from jupbox.pki import Authority
 from jupbox.plan import Certificates
-from jupbox.render import Account, volume_names
+from jupbox.render import ENVIRONMENT, Account, volume_names
 from jupbox.secret import Secret
 
 SEAL: Final = "/etc/jupbox/seal"
 _VOLUME: Final = "/volume"
 _SEALED_FILES: Final = {"cert.pem", "key.pem", "password.hash", "seal.json"}
-_ENVIRONMENT: Final = "jupbox-env"
 _BASE: Final = "jupbox-base"
 AUTHORITY_LABEL: Final = "dev.jupbox.authority"
 LEAF_LABEL: Final = "dev.jupbox.leaf"
@@ -206,13 +205,13 @@ def _environments(
     used = [image for image in every if image.labels.get(label.LOCK, "") in locks]
     going = [image for image in used if image.labels[label.LOCK] not in users]
     bases = engine.tagged(_BASE) if going and len(going) == len(every) else []
-    names = [tag for image in going for tag in _names(image, _ENVIRONMENT)]
+    names = [tag for image in going for tag in _names(image, ENVIRONMENT)]
     names += [tag for image in bases for tag in _names(image, _BASE)]
     shared = {
         tag: users[image.labels[label.LOCK]]
         for image in used
         if image not in going
-        for tag in _names(image, _ENVIRONMENT)
+        for tag in _names(image, ENVIRONMENT)
     }
     return tuple(names), shared
 
@@ -385,5 +384,5 @@ def _remove_unused(engine: Engine, locks: set[str | None]) -> None:
     used = {each.get(label.LOCK) for each in _users_of_locks(engine)}
     for image in engine.images({label.KIND: "environment"}):
         if image.labels.get(label.LOCK) in locks - used:
-            for tag in _names(image, _ENVIRONMENT):
+            for tag in _names(image, ENVIRONMENT):
                 engine.remove_image(tag)

@@ -6,6 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,7 @@ from jupbox.host import network as networks
 from jupbox.host.base import Base
 from jupbox.host.engine import COMPOSE_PROJECT, Image
 from jupbox.host.interpreters import build_secret
+from jupbox.host.network import Network
 from jupbox.host.outside import read_file
 from jupbox.lock import (
     RECIPE,
@@ -28,7 +30,8 @@ from jupbox.lock import (
     ImageLock,
 )
 from jupbox.project import CopiedFile, ImageDefinition
-from jupbox.release.locking import network_of, resolve_lock, uv_of
+from jupbox.release import verifying
+from jupbox.release.locking import Upgrade, network_of, resolve_lock, uv_of
 from jupbox.site import Site
 
 
@@ -42,59 +45,110 @@ def environment_image(site: Site, lock: ImageLock, *, newest_recipe: bool = Fals
     return found[0] if found else None
 
 
-def build(
-    site: Site, definition: ImageDefinition, lock: ImageLock, *, fresh: bool, stage: Stage,
-    note: Callable[[str], None],
-) -> tuple[ImageLock, Image]:  # fmt: skip
-    """Build the environment image of a lock on the box.
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """What a build may do.
 
-    The lock comes back as well: where its base cannot be had any more, or its apt versions are
-    gone from the mirror and no team shares it, that part is resolved anew.
+    Attributes:
+        locked: build what the lock says or nothing (`--locked`).
+        allow_drift: an image that is not the recorded one will do.
+    """
+
+    locked: bool = False
+    allow_drift: bool = False
+
+
+def build(
+    site: Site, definition: ImageDefinition, lock: ImageLock, *, fresh: bool, rules: Rules,
+    stage: Stage, note: Callable[[str], None],
+) -> tuple[ImageLock, Image]:  # fmt: skip
+    """Build the environment image of a lock on the box, and measure what came out.
+
+    The lock comes back as well: with the image's digest; and where its base cannot be had any more,
+    or its apt versions are gone from the mirror and it is of a definition that ships, with that
+    part resolved anew.
 
     Args:
         fresh: the lock was resolved in this very run.
         note: told of what the user should know.
+
+    Raises:
+        LockError: what is locked cannot be had any more.
+        DriftError: the image is not the one that the lock records.
     """
-    wanted = lock.platforms[site.facts.architecture].base
-    base = bases.locked(
+    base = base_of(site, lock, stage)
+    if base is None:
+        if site.project.root is not None or rules.locked:
+            raise out_of_reach(site, lock)
+        note(f"The locked base {definition.base} is out of reach; it was resolved anew.")
+        upgrade = Upgrade(names=frozenset({"base", "apt"}))
+        renewed = resolve_lock(site, definition, stage=stage, old=lock, upgrade=upgrade)
+        return build(site, definition, renewed, fresh=True, rules=rules, stage=stage, note=note)
+    try:
+        image = build_image(site, definition, lock, base, stage)
+    except BuildError as error:
+        gone = _gone(error)
+        if gone is None:
+            raise
+        if fresh or rules.locked or not definition.shipped:
+            raise LockError(
+                f"{gone} is gone from the Debian mirror.",
+                remedy="`jupbox lock --upgrade apt` takes what the mirror has; or name an archive "
+                "of old packages: `snapshots` of [network] in your own configuration.",
+            ) from None
+        upgrade = Upgrade(names=frozenset({"apt"}))
+        renewed = resolve_lock(site, definition, stage=stage, old=lock, upgrade=upgrade)
+        note(f"{gone} is gone from the Debian mirror: the lock's apt part was resolved anew.")
+        return build(site, definition, renewed, fresh=True, rules=rules, stage=stage, note=note)
+    stage.detail("measuring it")
+    digest = verifying.measure(site, render.environment_tag(lock), tools=base.reference)
+    return verifying.settle(
+        site, lock, image, digest, allow_drift=rules.allow_drift, note=note
+    ), image
+
+
+def base_of(site: Site, lock: ImageLock, stage: Stage) -> Base | None:
+    """The base of a lock on the box's engine, None if it can only be had with other bytes."""
+    return bases.locked(
         site.engine,
-        wanted,
+        lock.platforms[site.facts.architecture].base,
         box=site.machine,
         box_facts=site.facts,
-        epoch=lock.epoch,
+        archive=site.project.network.snapshots,
         say=stage.detail,
     )
-    if base is None:
-        if site.project.root is not None:
-            raise LockError(
-                f"The locked base {wanted.reference} ({wanted.digest[:19]}…) is out of reach for "
-                f"{site.machine.name}.",
-                remedy="`docker save` it on a machine that has it and load it there, or lock anew: "
-                f"`jupbox lock {lock.name} --on {site.box.name}`.",
-            )
-        note(f"The locked base {definition.base} is out of reach; it was resolved anew.")
-        return build(
-            site, definition, resolve_lock(site, definition, stage=stage, keep=lock),
-            fresh=True, stage=stage, note=note,
-        )  # fmt: skip
-    try:
-        return lock, _build(site, definition, lock, base, stage)
-    except BuildError:
-        if fresh or site.project.root is not None:
-            raise
-        renewed = resolve_lock(site, definition, stage=stage, keep=lock)
-        if renewed.platforms == lock.platforms:
-            raise  # the mirror has what is locked; it failed for another reason
-    note("The mirror has other versions than the lock; its apt part was resolved anew.")
-    return build(site, definition, renewed, fresh=True, stage=stage, note=note)
 
 
-def _build(
-    site: Site, definition: ImageDefinition, lock: ImageLock, base: Base, stage: Stage
-) -> Image:
+def out_of_reach(site: Site, lock: ImageLock) -> LockError:
+    """The error for a locked base that cannot be had."""
+    wanted = lock.platforms[site.facts.architecture].base
+    return LockError(
+        f"The locked base {wanted.reference} ({wanted.digest[:19]}…) is out of reach for "
+        f"{site.machine.name}.",
+        remedy="`docker save` it on a machine that has it and load it there, or lock anew: "
+        f"`jupbox lock {lock.name} --upgrade base --on {site.box.name}`.",
+    )
+
+
+def _gone(error: BuildError) -> str | None:
+    """The package and version that the build's own script (fetch.sh) did not find any more."""
+    _, said, gone = error.message.partition(_GONE)
+    return " ".join(gone.strip().split("=", 1)) if said else None
+
+
+def build_image(
+    site: Site, definition: ImageDefinition, lock: ImageLock, base: Base, stage: Stage, *,
+    anew: str = "",
+) -> Image:  # fmt: skip
+    """Build the environment image of a lock on a base that the engine has.
+
+    Args:
+        anew: use nothing that the engine has built before, and call the image this.
+    """
+    architecture = site.facts.architecture
     context = render.environment_context(
         lock,
-        architecture=site.facts.architecture,
+        architecture=architecture,
         base=base.reference,
         files=files_of(site, definition, lock),
     )
@@ -104,19 +158,23 @@ def _build(
         label.LOCK: lock.digest(),
         label.RECIPE: str(RECIPE),
     }
-    network, platform = network_of(site, definition), lock.platforms[site.facts.architecture]
+    network, platform = network_of(site, definition), lock.platforms[architecture]
+    _check_indexes(lock, network)
+    snapshot = networks.snapshot_sources(network, definition.base, platform.snapshot)
     uv = uv_of(site, network)
     with (
-        networks.build_secrets(network) as secrets,
+        networks.build_secrets(network, snapshot=snapshot) as secrets,
         build_secret(platform.interpreter, uv, architecture=platform.architecture) as further,
     ):
         return build_context(
             site,
             context,
-            tag=render.environment_tag(lock),
+            tag=anew or render.environment_tag(lock),
             labels=labels,
             secrets={**secrets, **further},
             stage=stage,
+            epoch=lock.epoch,
+            fresh=bool(anew),
         )
 
 
@@ -163,9 +221,26 @@ def files_in(site: Site, lock: ImageLock) -> dict[str, bytes]:
     return found
 
 
+def _check_indexes(lock: ImageLock, network: Network) -> None:
+    """Say now which index is missing; uv would only say that it has no such package.
+
+    Raises:
+        LockError: a package comes from an index that is not configured here.
+    """
+    known = set(network.index_names.values())
+    packages = [*lock.python, *(p for kernel in lock.kernels.values() for p in kernel.python)]
+    for package in packages:
+        if package.index and package.index not in known:
+            raise LockError(
+                f"{package.name} comes from the Python index {package.index!r}, which is not "
+                "configured here.",
+                remedy="Name it in uv's configuration (`[[index]]` with that name) or in UV_INDEX.",
+            )
+
+
 def build_context(
     site: Site, context: render.Context, *, tag: str, labels: Mapping[str, str],
-    secrets: Mapping[str, Path], stage: Stage,
+    secrets: Mapping[str, Path], stage: Stage, epoch: int | None = None, fresh: bool = False,
 ) -> Image:  # fmt: skip
     """Build a context on the box; its steps show as the stage's details."""
 
@@ -183,11 +258,16 @@ def build_context(
         # whatever this machine's umask: the server's user must get in
         for inner in folder.rglob("*/"):
             inner.chmod(0o755)
-        return site.engine.build(folder, tag=tag, labels=labels, secrets=secrets, on_line=on_line)
+        return site.engine.build(
+            folder, tag=tag, labels=labels, secrets=secrets, on_line=on_line, epoch=epoch,
+            fresh=fresh,
+        )  # fmt: skip
 
 
+_GONE: Final = "gone from the archive: "
 _STEP: Final = re.compile(r"^#\d+ \[(?:\S+ )?\s*(\d+)/(\d+)\] (.*)")
 _STEPS: Final = {
+    "/build/fetch.sh": "getting Debian packages",
     "/build/tools.sh": "getting uv",
     "/build/interpreter.sh": "getting CPython",
     "/build/apt.sh": "installing Debian packages",

@@ -40,12 +40,7 @@ def add(
         with console.stage("Asking the Python index" + (" and apt" if apt else "")) as stage:
             old = locking.usable_lock(site, project.image(box.image))
             definition = wanted.project.image(image)
-            if old is None or apt or site.facts.architecture not in old.platforms:
-                lock = locking.resolve_lock(
-                    wanted, definition, stage=stage, prefer=old, record=False
-                )
-            else:
-                lock = locking.resolve_more(wanted, definition, old)
+            lock = locking.resolve_lock(wanted, definition, stage=stage, old=old, record=False)
         live = _install(found, lock, kernel=kernel, console=console) if packages else None
         # last, so that what failed before has changed no file
         _write(wanted, path, before, after, lock)

@@ -16,10 +16,17 @@ from jupbox.errors import ConfigError, UnknownNameError
 from jupbox.host.files import write_atomic
 from jupbox.host.ssh_config import host_names
 from jupbox.lock import ImageLock, Lock, dump_lock
+from jupbox.origin import is_repository
 from jupbox.project import Box, ImageDefinition, Project, Recorded, box_name, box_table
 from jupbox.release import building, locking
 from jupbox.site import LOCK_FILE, PROJECT_FILE, Site, Surroundings, project_of
 from jupbox.workflows.found import Found, container_of, look, place
+from jupbox.workflows.repository import (
+    Repository,
+    image_name,
+    read_repository,
+    tables_beside,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,15 +62,27 @@ def init(
     host: str | None,
     image: str | None,
     source: str | None,
+    partial: bool = False,
     yes: bool,
 ) -> None:
-    """Write jupbox.toml (and with `source` jupbox.lock) into the current folder."""
+    """Write jupbox.toml (and with a box as `source` jupbox.lock) into the current folder."""
     _refuse_existing(around.cwd, PROJECT_FILE)
     personal = project_of(None, None, around)
-    if source is None:
+    if source is not None and _is_repository(source, around.cwd):
+        repository = read_repository(
+            source, project=personal, around=around, console=console, partial=partial
+        )
         box = _box(personal, word, host, around=around, console=console, yes=yes)
-        written = _new(box, _image(around.cwd, personal), _extended(image, personal))
+        written = _of_repository(box, repository, _extended(image, personal), around.cwd)
+    elif source is None:
+        box = _box(personal, word, host, around=around, console=console, yes=yes)
+        written = _new(box, image_name(around.cwd.name, personal), _extended(image, personal))
     else:
+        if word or host or image or partial:
+            raise ConfigError(
+                f"{source} is a box, and --from takes all from what runs there.",
+                remedy=f"Leave the rest out, or write ./{source} if a folder is meant.",
+            )
         _refuse_existing(around.cwd, LOCK_FILE)
         written = _read_back(personal, personal.box(source), around, console)
     _write(written, around.cwd)
@@ -114,12 +133,6 @@ def _ask_host(names: tuple[str, ...], console: Console, *, yes: bool) -> str:
         console.note(f"{host} is no place that ssh could go to.")
 
 
-def _image(folder: Path, personal: Project) -> str:
-    """The folder's name as that of an image; one that ships would not be an addition to it."""
-    name = box_name(folder.name or "notebooks")
-    return box_name(f"my-{name}") if name in personal.shipped else name
-
-
 def _extended(image: str | None, personal: Project) -> str:
     """The shipped image to start from; a personal one is on nobody else's machine."""
     shipped = personal.shipped
@@ -142,6 +155,27 @@ def _new(box: Box, image: str, extends: str) -> _Written:
         box=box,
         text=text,
         said=f"box {box.name} on {place(box)}, image {image} on top of {extends}",
+    )
+
+
+# --- from a repository ------------------------------------------------------------------------
+
+
+def _is_repository(source: str, folder: Path) -> bool:
+    return is_repository(source, is_folder=(folder / source).is_dir())
+
+
+def _of_repository(box: Box, repository: Repository, extends: str, folder: Path) -> _Written:
+    text = reference.commented_toml(
+        box=box.name,
+        host=box.host,
+        images={repository.image: tables_beside(repository, extends, folder)},
+        settings={"image": repository.image},
+    )
+    return _Written(
+        box=box,
+        text=text,
+        said=f"box {box.name} on {place(box)}, image {repository.image} from {repository.said}",
     )
 
 

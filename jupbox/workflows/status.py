@@ -10,12 +10,13 @@ from jupbox import pki
 from jupbox.console import Console
 from jupbox.errors import (
     JupboxError,
+    LockError,
     ServerError,
 )
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.project import Project
-from jupbox.release import sidecars
+from jupbox.release import locking, sidecars, verifying
 from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import Found, control, files_of, find, url_of, user_of
 
@@ -84,6 +85,7 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
         "container": container.id,
         "image": labels.get(label.IMAGE),
         "lock": labels.get(label.LOCK),
+        "bytes": _bytes(found, labels.get(label.LOCK, "")),
         "generation": int(labels.get(label.GENERATION, "0")),
         "beside": {name: each.state for name, each in sidecars.running(site).items()},
         "deployed_by": labels.get(label.WHO),
@@ -107,6 +109,27 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
             report["server"] = None
             report["note"] = error.message
     return report
+
+
+def _bytes(found: Found, digest: str) -> str:
+    """Whether the image was found to be what the lock records.
+
+    Returns:
+        `verified`; `drifted`: it is another one; `unknown`: nobody measured it, or recorded it.
+    """
+    site = found.site
+    images = site.engine.images({label.KIND: "environment", label.LOCK: digest})
+    known = next((there for image in images if (there := verifying.known_digest(image))), None)
+    try:
+        locks = locking.read_lock(site).images.values()
+    except LockError:
+        return "unknown"
+    mine = (lock.only(site.facts.architecture) for lock in locks)
+    recorded = next((lock for lock in mine if lock.digest() == digest), None)
+    wanted = recorded.recorded(site.facts.architecture) if recorded else None
+    if known is None or wanted is None:
+        return "unknown"
+    return "verified" if known == wanted else "drifted"
 
 
 def _iso(moment: datetime | None) -> str | None:
@@ -133,7 +156,7 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
     rows = [("URL", report["url"] or "none"), ("Files", report["files"])]
     if report["uptime_seconds"] is not None:
         rows.append(("Up for", _duration(report["uptime_seconds"])))
-    rows.append(("Image", f"{report['image']} (lock {report['lock'][:12]})"))
+    rows.append(("Image", f"{report['image']} (lock {report['lock'][:12]}, {report['bytes']})"))
     if report["beside"]:
         states = ", ".join(f"{name} {state}" for name, state in sorted(report["beside"].items()))
         rows.append(("Beside it", states))

@@ -8,18 +8,30 @@ from typing import Final
 
 from jupbox import pki, plan, render
 from jupbox.console import Console
+from jupbox.errors import ConfigError
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.host.engine import Image, uninterrupted
 from jupbox.lock import ImageLock
 from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project
-from jupbox.release import attaching, building, deploying, inside, locking, sealing, sidecars
+from jupbox.release import (
+    attaching,
+    building,
+    deploying,
+    inside,
+    locking,
+    placing,
+    sealing,
+    sidecars,
+)
+from jupbox.release.building import Rules
 from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows.found import Found, files_of, look, place, url_of
 from jupbox.workflows.preview import show, write
+from jupbox.workflows.repository import Repository, read_repository
 from jupbox.workflows.setup import setup_engine
 
 CONTEXT: Final = "made by jupbox"
@@ -27,43 +39,66 @@ CONTEXT: Final = "made by jupbox"
 
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
-    yes: bool, dry_run: bool, out: Path | None,
+    yes: bool, dry_run: bool, out: Path | None, locked: bool, allow_drift: bool,
+    source: str | None, partial: bool,
 ) -> int:  # fmt: skip
-    """Make the box run what the project says; nothing where it already does.
+    """Make the box run what the project says, or a repository; nothing where it already does.
+
+    Args:
+        locked: the lock file as it is, or an error.
+        allow_drift: an image that is not the recorded one will do.
 
     Returns:
         0; of a dry run 2 when there is something to do.
     """
     project = load_project(around)
     box = project.box(box_name)
+    rules = Rules(locked=locked, allow_drift=allow_drift)
+    repository = None
+    if source is not None:
+        _refuse_project(project, source)
+        repository = read_repository(
+            source, project=project, around=around, console=console, partial=partial
+        )
     if dry_run:
-        return _preview(_approach(project, box, around, console), console, upgrade=upgrade, out=out)
+        found = _approach(project, box, around, console, repository)
+        return _preview(found, console, rules, upgrade=upgrade, out=out)
     if setup:
         setup_engine(box, console=console, yes=yes)
     console.standing = (
         f"What runs on {place(box)} was not touched; the same command goes on from here."
     )
-    found = _approach(project, box, around, console)
+    found = _approach(project, box, around, console, repository)
     site = found.site
     with site.machine.exclusive(site.stack):
         # anew under the lock: who held it may have changed everything
         state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
         _refuse_early(found)
-        target = _target(found, console, upgrade=upgrade)
-        target = _lock(found, target, console, upgrade=upgrade)
+        target = _target(found, console, rules, upgrade=upgrade)
+        target = _lock(found, target, console, rules, upgrade=upgrade)
         _prepare_host(found, target)
-        target = _build(found, target, console)
+        target = _build(found, target, console, rules)
         prepared, sealed = _seal(found, target, console)
         try:
             _run(found, target, sealed, console)
             authority = _wait(found, target, console)
+            placed = _place(found, target, repository, console)
         except BaseException:
             # sealed already and shown nowhere else: not even an interruption may swallow it
             _show_password(prepared, console)
             raise
-        _report_up(found, target, console, authority=authority, prepared=prepared)
+        _report_up(found, target, console, authority=authority, prepared=prepared, placed=placed)
     return 0
+
+
+def _refuse_project(project: Project, source: str) -> None:
+    if project.root is not None:
+        raise ConfigError(
+            f"There is a jupbox.toml in {project.root}, which says what its boxes run.",
+            remedy="Run it in a folder without one, or name the files there as `python` of an "
+            f"image; `jupbox init --from {source}` writes such a jupbox.toml.",
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,18 +130,20 @@ class Target:
         return self.locked
 
 
-def _preview(found: Found, console: Console, *, upgrade: bool, out: Path | None) -> int:
+def _preview(
+    found: Found, console: Console, rules: Rules, *, upgrade: bool, out: Path | None
+) -> int:
     """Say what `up` would do, by the same function; 2 when that is anything."""
     site = found.site
     _refuse_early(found)
-    target = _target(found, console, upgrade=upgrade, look_only=True)
+    target = _target(found, console, rules, upgrade=upgrade, look_only=True)
     lock = target.locked
     if out is not None:
         if lock is None:
             with console.stage(f"Locking {target.definition.name}") as stage:
-                keep = locking.usable_lock(site, target.definition)
+                old = locking.usable_lock(site, target.definition)
                 lock = locking.resolve_lock(
-                    site, target.definition, stage=stage, keep=keep, record=False
+                    site, target.definition, stage=stage, old=old, record=False
                 )
         write(found, target.stack, lock, target.definition, out)
         console.plain(f"Written to {out}: both images' build contexts and the compose file.")
@@ -114,7 +151,10 @@ def _preview(found: Found, console: Console, *, upgrade: bool, out: Path | None)
     return 2 if target.steps else 0
 
 
-def _approach(project: Project, box: Box, around: Surroundings, console: Console) -> Found:
+def _approach(
+    project: Project, box: Box, around: Surroundings, console: Console,
+    repository: Repository | None,
+) -> Found:  # fmt: skip
     # not live: ssh may ask for a passphrase or a second factor on this terminal
     with console.stage(f"Connecting to {place(box)}", live=False):
         found = look(project, box, around)
@@ -124,7 +164,22 @@ def _approach(project: Project, box: Box, around: Surroundings, console: Console
             site.engine.ensure_context(
                 f"jupbox-{site.box.name}", host=f"ssh://{box.host}", description=CONTEXT
             )
-    return found
+    if repository is None:
+        return found
+    if found.site.named:
+        console.note(
+            f"Your own configuration names {box.name}: `jupbox up {box.name}` without --from goes "
+            f"back to its image {box.image}."
+        )
+    return _with_image(found, repository.definition(around))
+
+
+def _with_image(found: Found, definition: ImageDefinition) -> Found:
+    """The box with another image; all else of it stays as it is or runs."""
+    site = found.site
+    project = replace(site.project, images={**site.project.images, definition.name: definition})
+    box = replace(site.box, image=definition.name)
+    return replace(found, site=replace(site, project=project, box=box))
 
 
 def _refuse_early(found: Found) -> None:
@@ -138,7 +193,7 @@ def _refuse_early(found: Found) -> None:
 
 
 def _target(
-    found: Found, console: Console, *, upgrade: bool, lock: ImageLock | None = None,
+    found: Found, console: Console, rules: Rules, *, upgrade: bool, lock: ImageLock | None = None,
     look_only: bool = False,
 ) -> Target:  # fmt: skip
     """What is wanted, what is there, and the steps between them.
@@ -150,7 +205,9 @@ def _target(
     site, state = found.site, found.state
     definition = site.project.image(site.box.image)
     fresh, no_lock = lock is not None, ""
-    if lock is None:
+    if lock is None and rules.locked:
+        lock = locking.locked(site, definition)
+    elif lock is None:
         lock, no_lock = locking.recorded_lock(site, state, definition, record=not look_only)
     account = deploying.account_of(site, state)
     stack = deploying.stack_of(site, state, attaching.attachments(site, account))
@@ -169,7 +226,7 @@ def _target(
     lost = state.newest is None and state.seal_volume and target.environment is None
     if lost and lock and not look_only:
         # all images were pruned: one is needed to look into the seal volume with
-        target = _build(found, target, console)
+        target = _build(found, target, console, rules)
     own = sealing.own_fingerprint(site, state)
     wanted = plan.Wanted(
         environment=target.lock.digest() if target.locked else None,
@@ -186,13 +243,13 @@ def _target(
     return replace(target, steps=plan.steps(wanted, seen, now=site.around.now()))
 
 
-def _lock(found: Found, target: Target, console: Console, *, upgrade: bool) -> Target:
+def _lock(found: Found, target: Target, console: Console, rules: Rules, *, upgrade: bool) -> Target:
     if Action.LOCK not in target.actions:
         return target
     with console.stage(f"Locking {target.definition.name}") as stage:
-        keep = locking.usable_lock(found.site, target.definition)
-        lock = locking.resolve_lock(found.site, target.definition, stage=stage, keep=keep)
-    return _target(found, console, upgrade=upgrade, lock=lock)
+        old = locking.usable_lock(found.site, target.definition)
+        lock = locking.resolve_lock(found.site, target.definition, stage=stage, old=old)
+    return _target(found, console, rules, upgrade=upgrade, lock=lock)
 
 
 def _prepare_host(found: Found, target: Target) -> None:
@@ -201,13 +258,13 @@ def _prepare_host(found: Found, target: Target) -> None:
         deploying.ensure_files(found.site, target.stack)
 
 
-def _build(found: Found, target: Target, console: Console) -> Target:
+def _build(found: Found, target: Target, console: Console, rules: Rules) -> Target:
     if Action.BUILD not in target.actions:
         return target
     with console.stage("Building the environment image") as stage:
         lock, image = building.build(
-            found.site, target.definition, target.lock, fresh=target.fresh, stage=stage,
-            note=console.note,
+            found.site, target.definition, target.lock, fresh=target.fresh, rules=rules,
+            stage=stage, note=console.note,
         )  # fmt: skip
     return replace(target, locked=lock, environment=image)
 
@@ -306,6 +363,25 @@ def _wait(found: Found, target: Target, console: Console) -> bytes:
     return public.authority_pem
 
 
+def _place(
+    found: Found, target: Target, repository: Repository | None, console: Console
+) -> str | None:
+    """Put the repository's files where the notebooks are; where that is, for a person."""
+    if repository is None:
+        return None
+    site, name = found.site, repository.name
+    container = stacks.observe(site.engine, site.stack).container
+    assert container is not None, "it has just answered"
+    with console.stage(f"Copying the files of {name}"):
+        copied = placing.place_files(
+            site, container, target.stack.account, source=repository.folder, name=name
+        )
+    where = f"{files_of(site, target.stack.files)}/{name}" if target.stack.files else name
+    if not copied:
+        console.note(f"{where} is there already and was left as it is.")
+    return where
+
+
 def _hand_over(site: Site, target: Target, console: Console) -> None:
     container = stacks.observe(site.engine, site.stack).container
     assert container is not None, "it has just answered"
@@ -316,7 +392,7 @@ def _hand_over(site: Site, target: Target, console: Console) -> None:
 
 def _report_up(
     found: Found, target: Target, console: Console, *, authority: bytes,
-    prepared: sealing.Prepared | None,
+    prepared: sealing.Prepared | None, placed: str | None,
 ) -> None:  # fmt: skip
     site, word = found.site, found.site.command
     box = site.box
@@ -330,6 +406,7 @@ def _report_up(
     rows = [
         ("URL", url),
         ("Files", files_of(site, target.stack.files or "volume")),
+        *([("Repository", placed)] if placed else []),
         ("Open", f"jupbox open{word}"),
     ]
     if prepared and prepared.password:

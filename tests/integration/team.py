@@ -58,7 +58,12 @@ class Team:
                 root=self.folder, environ=self.laptop.environ, pinned=lambda image: ()
             ),
         ).image(self.name)
-        mine = replace(shared, name=self.name, definition=definition.digest)
+        mine = replace(
+            shared.unrecorded(),
+            name=self.name,
+            definition=definition.digest,
+            system=definition.system_digest,
+        )
         mine = locking.completed(mine, definition)
         platforms = {
             name: replace(platform, interpreter=interpreter)

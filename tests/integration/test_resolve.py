@@ -188,6 +188,7 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
         ca_bundle: Path | None = None,
         uv: Path | None = None,
         prefer: tuple[PythonPackage, ...] = (),
+        constraints: tuple[str, ...] = (),
         **extra: str,
     ) -> tuple[PythonPackage, ...]:
         return resolve_python(
@@ -198,6 +199,7 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
             ca_bundle=ca_bundle,
             cwd=folder,
             prefer=prefer,
+            constraints=constraints,
         )
 
     return run
@@ -241,6 +243,13 @@ def test_a_version_that_is_preferred_stays_while_it_fits(resolve: Resolve, index
     assert {package.name: package.version for package in same} == {"demo": "1.0", "leaf": "1.0"}
     newer = resolve("demo>1", prefer=older, UV_DEFAULT_INDEX=index.url())
     assert {package.name: package.version for package in newer} == {"demo": "2.0", "leaf": "1.0"}
+
+
+def test_a_constraint_holds_and_brings_no_package(resolve: Resolve, index: Index) -> None:
+    found = resolve("demo", constraints=("demo==1.0", "source==1"), UV_DEFAULT_INDEX=index.url())
+    assert [(one.name, one.version) for one in found] == [("demo", "1.0"), ("leaf", "1.0")]
+    with pytest.raises(ResolveError, match="do not resolve"):
+        resolve("demo>1", constraints=("demo==1.0",), UV_DEFAULT_INDEX=index.url())
 
 
 def test_what_differs_between_x86_and_arm_carries_a_marker(resolve: Resolve, index: Index) -> None:

@@ -168,7 +168,14 @@ class FakeEngine:
         ]
 
     def remove_image(self, reference: str) -> None:
-        self.all_images = [i for i in self.all_images if reference not in {i.id, *i.tags}]
+        """A tag goes, and with its last one the image; by its ID it goes with all of them."""
+        left = [
+            replace(i, tags=tuple(tag for tag in i.tags if tag != reference))
+            for i in self.all_images
+            if i.id != reference
+        ]
+        gone = {i.id for i in self.all_images if i.tags == (reference,)}
+        self.all_images = [i for i in left if i.id not in gone]
 
     def remove_volume(self, name: str) -> None:
         self.all_volumes.pop(name, None)

@@ -31,6 +31,7 @@ VERBS = {
     "setup": "setup",
     "doctor": "doctor",
     "lock": "lock",
+    "verify": "verify",
     "add": "add",
 }
 Invoke = Callable[..., Result]
@@ -136,7 +137,15 @@ def test_no_verb_shows_help_and_counts_as_wrong_use(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
-    "argv", [["ups"], ["up", "--no-such"], ["up", "a", "b"], ["logs", "--tail"]]
+    "argv",
+    [
+        ["ups"],
+        ["up", "--no-such"],
+        ["up", "a", "b"],
+        ["logs", "--tail"],
+        ["up", "--partial"],
+        ["init", "--partial"],
+    ],
 )
 def test_wrong_use_is_exit_code_2_and_no_traceback(
     invoke: Invoke, called: list[dict[str, Any]], argv: list[str]
@@ -181,6 +190,12 @@ def test_a_shell_gets_its_completion_script(invoke: Invoke, shell: str) -> None:
         (["up"], {"verb": "up", "box_name": None, "setup": False, "upgrade": False, "yes": False}),
         (["up", "w", "--setup", "-y"], {"box_name": "w", "setup": True, "yes": True}),
         (["up", "--upgrade"], {"upgrade": True}),
+        (["up", "w", "--from", "."], {"box_name": "w", "source": ".", "partial": False}),
+        (
+            ["up", "--from", "https://h/r@v1", "--partial"],
+            {"source": "https://h/r@v1", "partial": True},
+        ),
+        (["init", "w", "--from", ".", "--partial"], {"word": "w", "source": ".", "partial": True}),
         (["open", "w"], {"verb": "open", "box_name": "w", "browser": True, "print_url": False}),
         (["open", "--no-browser"], {"browser": False}),
         (["open", "--url"], {"print_url": True}),
@@ -208,7 +223,13 @@ def test_a_shell_gets_its_completion_script(invoke: Invoke, shell: str) -> None:
         (["setup", "w", "--yes"], {"verb": "setup", "box_name": "w", "gpu": False, "yes": True}),
         (["setup", "--gpu"], {"box_name": None, "gpu": True, "yes": False}),
         (["lock", "a", "b", "--on", "w"], {"verb": "lock", "names": ["a", "b"], "on": "w"}),
-        (["lock"], {"names": [], "on": None}),
+        (["lock"], {"names": [], "on": None, "upgrade": False, "diff": None}),
+        (["lock", "a", "--upgrade", "numpy"], {"names": ["a", "numpy"], "upgrade": True}),
+        (["lock", "--diff", "HEAD"], {"names": [], "diff": "HEAD", "upgrade": False}),
+        (["verify"], {"verb": "verify", "target": None, "rebuild": False, "on": None}),
+        (["verify", "a", "--rebuild", "--on", "w"], {"target": "a", "rebuild": True, "on": "w"}),
+        (["up", "--locked"], {"locked": True, "allow_drift": False}),
+        (["up", "--allow-drift"], {"locked": False, "allow_drift": True}),
     ],
 )
 def test_argv_becomes_one_call(

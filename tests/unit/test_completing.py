@@ -34,11 +34,11 @@ A = "a" * 40
 class Folder:
     """`project.Outside` with one repository and hashes of files, by their paths."""
 
-    text: str = ""
+    theirs: str = ""
     hashes: Mapping[str, str] = field(default_factory=dict)
 
     def definitions(self, reference: GitReference, *, image: str) -> Foreign:
-        return Foreign(text=self.text, commit=A)
+        return Foreign(text=self.theirs, commit=A)
 
     def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
         if path not in self.hashes:
@@ -47,6 +47,9 @@ class Folder:
             target=target, path=path, sha256=self.hashes[path] * 64, source=source,
             executable=path.startswith("bin/"),
         )  # fmt: skip
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        return None
 
 
 def parse(text: str, outside: Folder | None = None) -> Project:
@@ -122,7 +125,7 @@ def test_a_files_content_and_place_decide_and_not_its_name_here() -> None:
 def test_files_of_another_repository_are_that_repositorys() -> None:
     theirs = '[images.datasci]\nextends = "minimal"\nfiles = { "/opt/a" = "data/a.csv" }\n'
     ours = f'{OURS}files = {{ "/opt/b" = "data/a.csv" }}\n'
-    image = parse(ours, Folder(text=theirs, hashes=HASHES)).image("datasci")
+    image = parse(ours, Folder(theirs=theirs, hashes=HASHES)).image("datasci")
     source = GitSource(url=URL, revision="main", commit=A)
     assert [(f.target, f.source) for f in image.files] == [("/opt/a", source), ("/opt/b", None)]
 
@@ -209,7 +212,7 @@ def test_a_lock_holds_them_one_a_line_and_without_them_is_what_it_was() -> None:
     assert load_lock(text, source="x").images["minimal"] == LOCKED
     assert sum(line.startswith(("    { target", "    { plugin")) for line in text.splitlines()) == 3
     assert tomllib.loads(dump_lock(Lock().with_image(IMAGE)))["images"]["minimal"].keys() == {
-        "definition", "epoch", "uv", "python", "platforms",
+        "definition", "system", "recipe", "epoch", "uv", "python", "platforms",
     }  # fmt: skip
 
 
@@ -252,14 +255,14 @@ def test_the_context_has_files_by_mode_and_settings_where_jupyterlab_looks() -> 
     of_step = {name: text for name, text in context.items() if name.startswith("build/extra/")}
     overrides = of_step.pop("build/extra/0644/opt/env/share/jupyter/lab/settings/overrides.json")
     assert json.loads(overrides) == {THEMES: {"theme": "é"}}
-    del of_step["build/extra/extra.sh"]
+    del of_step["build/extra/extra.sh"], of_step["build/extra/settle.sh"]
     assert of_step == {
         "build/extra/0644/opt/env/a b.csv": b"a,b\n",
         "build/extra/0755/usr/local/bin/tool": b"#!/bin/sh\n",
     }
     lines = context["Dockerfile"].decode().splitlines()
     assert lines[-2:] == ['ENV A="a \\"b\\" \\$C \\\\ d"', 'CMD ["/bin/bash"]']
-    assert "    sh /build/extra.sh" in lines
+    assert f"    sh /build/extra.sh {LOCKED.epoch}" in lines
 
 
 def test_without_them_the_context_is_what_it_was() -> None:

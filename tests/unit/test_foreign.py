@@ -12,6 +12,7 @@ import pytest
 from jupbox.errors import ConfigError, JupboxError, RepositoryError, UnknownNameError
 from jupbox.lock import Lock, dump_lock, is_stale, load_lock
 from jupbox.project import (
+    CopiedFile,
     Foreign,
     Layer,
     Project,
@@ -45,6 +46,7 @@ class Elsewhere:
     texts: Mapping[str, str]
     commit: str = A
     asked: list[tuple[str, str]] = field(default_factory=list)
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def definitions(self, reference: GitReference, *, image: str) -> Foreign:
         word = f"{reference.url}@{reference.revision}"
@@ -52,6 +54,12 @@ class Elsewhere:
         if word not in self.texts:
             raise RepositoryError(f"{word} is out of reach.", remedy="Connect.")
         return Foreign(text=self.texts[word], commit=self.commit)
+
+    def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
+        return None
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        return self.files.get(f"{source.url}/{path}")
 
 
 def parse(text: str, *theirs: str, commit: str = A) -> Project:
@@ -108,6 +116,13 @@ def test_a_repository_may_lead_to_a_further_one() -> None:
     ]
     assert "lean" in image.python  # `minimal` is what that repository calls so
     assert [source.url for source in image.sources] == [f"{URL}-2", URL]
+
+
+def test_python_of_another_repository_names_files_of_that_repository() -> None:
+    theirs = '[images.datasci]\nextends = "minimal"\npython = ["requirements.txt"]\n'
+    files = {f"{URL}/requirements.txt": "numpy>=2\n"}
+    elsewhere = Elsewhere(texts={f"{URL}@main": theirs}, files=files)
+    assert "numpy>=2" in parse_with(OURS, elsewhere).image("datasci").python
 
 
 def test_what_needs_no_repository_looks_at_none() -> None:

@@ -151,3 +151,53 @@ def test_nothing_is_overwritten(run: Init, folder: Path) -> None:
 def test_a_project_above_does_not_stand_in_the_way(run: Init, folder: Path) -> None:
     (folder.parent / "jupbox.toml").write_text("[boxes.theirs]\n")
     assert only(run("workbox"))[0] == "workbox"
+
+
+# --- from a repository ------------------------------------------------------------------------
+
+
+def test_a_repository_here_is_written_by_the_names_of_its_files(run: Init, folder: Path) -> None:
+    (folder / "requirements.txt").write_text("six\n")
+    project = run("workbox", source=".")
+    assert 'python = ["requirements.txt"]' in (folder / "jupbox.toml").read_text()
+    assert only(project) == ("workbox", "workbox", "my-analysis")
+    assert project.images["my-analysis"].python[-1] == "six"
+
+
+def test_a_repository_elsewhere_is_written_by_what_its_files_say(run: Init, folder: Path) -> None:
+    (folder.parent / "scipy" / "binder").mkdir(parents=True)
+    (folder.parent / "scipy" / "binder" / "requirements.txt").write_text("six\n")
+    project = run("workbox", source="../scipy", image="scipy")
+    assert only(project)[2] == "my-scipy"
+    assert [layer.name for layer in project.images["my-scipy"].layers][-2:] == ["scipy", "my-scipy"]
+    assert project.images["my-scipy"].python[-1] == "six"
+
+
+def test_what_cannot_be_honoured_stops_unless_told_to_go_on(
+    run: Init, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "requirements.txt").write_text("six\n-e .\n")
+    with pytest.raises(ConfigError, match=r"requirements\.txt:2: -e .*") as caught:
+        run("workbox", source=".")
+    assert "`--partial`" in caught.value.remedy
+    assert not (folder / "jupbox.toml").exists()
+    project = run("workbox", source=".", partial=True)
+    assert project.images["my-analysis"].layers[-1].python == ("six",)
+    assert "requirements.txt:2: " in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there_is_said(run: Init) -> None:
+    with pytest.raises(ConfigError, match=r"no folder \./nothing"):
+        run("workbox", source="./nothing")
+
+
+def test_a_box_gives_all_of_itself(run: Init) -> None:
+    with pytest.raises(ConfigError, match="workbox is a box"):
+        run("gpu", source="workbox")
+
+
+def test_a_link_out_of_a_repository_is_not_followed(run: Init, folder: Path) -> None:
+    (folder.parent / "secret.txt").write_text("my secret\n")
+    (folder / "requirements.txt").symlink_to("../secret.txt")
+    project = run("workbox", source=".")
+    assert project.images["my-analysis"].layers[-1].python == ()

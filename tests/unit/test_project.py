@@ -217,6 +217,20 @@ def test_the_network_is_the_users_own_matter() -> None:
     assert error.message.startswith("jupbox.toml:2: network belongs in your own")
 
 
+def test_an_archive_of_old_packages_is_the_users_own_matter() -> None:
+    archive = "http://old.example:8080/archive/"
+    assert parse(user=f'[network]\nsnapshots = "{archive}"').network.snapshots == archive
+    assert parse().network.snapshots is None
+
+
+@pytest.mark.parametrize(
+    "archive", ["old.example", "ftp://old.example", "http://a b", "http://a\\nRUN x", "http://", ""]
+)
+def test_an_archive_of_old_packages_is_an_http_address(archive: str) -> None:
+    error = failure("", user=f'[network]\nsnapshots = "{archive}"')
+    assert "network.snapshots" in error.message
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [("16g", 2**34), ("512m", 2**29), ("16GiB", 2**34), ("1 tb", 2**40), ("300000k", 307200000)],
@@ -348,6 +362,41 @@ def test_the_digest_is_the_same_on_every_machine() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("[images.x]", "[images.y]"),
+        ('"a"', '"a>=1"'),
+        ('["git"]', '["git", "git"]'),
+        ("apt", 'kernels.k.python = ["torch"]\napt'),
+    ],
+)
+def test_what_is_of_python_alone_leaves_base_and_debian_packages(change: tuple[str, str]) -> None:
+    assert _system(DIGEST.replace(*change)) == _system(DIGEST)
+
+
+def test_a_definition_between_that_brings_no_debian_package_leaves_them_too() -> None:
+    between = '[images.m]\nextends = "minimal"\npython = ["z"]\n'
+    assert _system(between + DIGEST.replace('"minimal"', '"m"')) == _system(DIGEST)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ('"git"', '"vim"'),
+        ('"minimal"', '"scipy"'),
+        ("apt", 'base = "debian:12"\napt'),
+        ("apt", 'requires-python = ">=3.12"\napt'),
+    ],
+)
+def test_base_and_debian_packages_follow_what_decides_of_them(change: tuple[str, str]) -> None:
+    assert _system(DIGEST) != _system(DIGEST.replace(*change))
+
+
+def _system(text: str) -> str:
+    return next(i for n, i in parse(text).images.items() if n in {"x", "y"} and i.apt).system_digest
+
+
 def _own_digests(text: str) -> list[str]:
     return [image.digest for image in parse(text).images.values() if not image.shipped]
 
@@ -411,7 +460,7 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             '\n[images.datasci]\nextends = "minimal"\npythn = ["x"]',
             "jupbox.toml:4: images.datasci.pythn is not a key of an image.",
             "Did you mean `python`? "
-            "Keys: apt, base, description, env, extends, files, "
+            "Keys: apt, base, constraints, description, env, extends, files, "
             "kernels, python, requires-python, settings.",
         ),
         (

@@ -43,6 +43,9 @@ class Folder:
     def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
         return CopiedFile(target=target, path=path, sha256="a" * 64, executable=False)
 
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        return None
+
 
 def parsed(text: str, shipped: dict[str, str] | None = None) -> Project:
     return parse_project(

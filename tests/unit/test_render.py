@@ -21,6 +21,7 @@ from jupbox.lock import (
     BaseLock,
     ImageLock,
     InterpreterLock,
+    KernelLock,
     Lock,
     PlatformLock,
     PythonPackage,
@@ -36,6 +37,7 @@ INSTRUCTION = re.compile(r"^(FROM|RUN|ENV|COPY|WORKDIR|USER|EXPOSE|ENTRYPOINT|CM
 LOCK = ImageLock(
     name="datasci",
     definition="cd" * 32,
+    system="ef" * 32,
     epoch=1_767_225_600,
     uv=PythonPackage(name="uv", version="0.9.1", marker=None, hashes=(HASH,)),
     python=(
@@ -53,8 +55,15 @@ LOCK = ImageLock(
             base=BaseLock(reference="debian:trixie-slim", kind="registry", digest=HASH),
             python_version="3.13",
             apt=(
-                AptPackage(name="git", version="1:2.47.3-0+deb13u1", architecture="amd64"),
-                AptPackage(name="python3", version="3.13.5-1", architecture="amd64"),
+                AptPackage(
+                    name="git",
+                    version="1:2.47.3-0+deb13u1",
+                    architecture="amd64",
+                    sha256="1" * 64,
+                ),
+                AptPackage(
+                    name="python3", version="3.13.5-1", architecture="amd64", sha256="2" * 64
+                ),
             ),
         )
     },
@@ -98,18 +107,87 @@ def compose(stack: Stack = STACK, *, labels: Mapping[str, str] | None = None) ->
 # --- environment image ------------------------------------------------------------------------
 
 
+# of a definition with two more below it in its `extends` chain, and a kernel
+LAYERED = replace(
+    LOCK,
+    python=(*LOCK.python, replace(LOCK.uv, name="pandas", layer=2), replace(LOCK.uv, layer=3)),
+    kernels={"deep": KernelLock(display_name="Deep", python=(LOCK.uv,))},
+    platforms={
+        "amd64": replace(
+            LOCK.platforms["amd64"],
+            apt=(
+                *LOCK.platforms["amd64"].apt,
+                AptPackage(
+                    name="r-base", version="4.5", architecture="all", sha256="3" * 64, layer=3
+                ),
+            ),
+        )
+    },
+)
+
+
+def layered_context() -> render.Context:
+    return render.environment_context(LAYERED, architecture="amd64", base="base:tag")
+
+
 def test_the_environment_dockerfile() -> None:
     assert_golden("Dockerfile", environment_context()["Dockerfile"].decode())
 
 
-def test_apt_packages_come_with_their_exact_versions() -> None:
-    expected = b"git=1:2.47.3-0+deb13u1\npython3=3.13.5-1\n"
-    assert environment_context()["build/apt/apt.txt"] == expected
+def test_the_dockerfile_of_an_image_that_extends_others() -> None:
+    assert_golden("layers.Dockerfile", layered_context()["Dockerfile"].decode())
+
+
+def test_apt_packages_come_with_their_exact_versions_files_and_hashes() -> None:
+    # no colon in a file's name, as apt writes it too
+    git = f"git=1:2.47.3-0+deb13u1 git_1%3a2.47.3-0+deb13u1_amd64.deb {'1' * 64}\n"
+    python = f"python3=3.13.5-1 python3_3.13.5-1_amd64.deb {'2' * 64}\n"
+    context = environment_context()
+    assert context["build/apt1/apt.txt"].decode() == git + python
+    assert context["build/debs/1.txt"] == context["build/apt1/apt.txt"]
+
+
+def test_each_layer_has_its_own_packages_and_no_step_without_any() -> None:
+    context = layered_context()
+    names = {
+        step: re.findall(r"^([\w-]+)==?", context[step].decode(), re.MULTILINE)
+        for step in sorted(context)
+        if step.endswith(("apt.txt", "requirements.txt"))
+    }
+    assert names == {
+        "build/apt1/apt.txt": ["git", "python3"],
+        "build/apt3/apt.txt": ["r-base"],
+        "build/kernels/deep/requirements.txt": ["uv"],
+        "build/python1/requirements.txt": ["jupyterlab", "greenlet"],
+        "build/python2/requirements.txt": ["pandas"],
+        "build/python3/requirements.txt": ["uv"],
+    }
+    assert {name for name in context if name.startswith("build/debs/") and "." in name} == {
+        "build/debs/1.txt", "build/debs/3.txt", "build/debs/fetch.sh", "build/debs/network.sh",
+    }  # fmt: skip
+
+
+def test_an_image_shares_the_steps_of_what_it_extends() -> None:
+    """To the byte, up to the last one that both have: else each image would build all anew."""
+    below, above = environment_context(), render.environment_context(
+        LAYERED, architecture="amd64", base=f"debian@{HASH}"
+    )  # fmt: skip
+    shared = {"build/finish/image.lock", "Dockerfile"}
+    assert all(above[name] == text for name, text in below.items() if name not in shared)
+    end = below["Dockerfile"].index(b"RUN --network=none --mount=type=bind,source=build/finish")
+    assert above["Dockerfile"].startswith(below["Dockerfile"][:end])
+
+
+def test_a_first_layer_without_debian_packages_has_its_step_all_the_same() -> None:
+    """A stage is named after it."""
+    bare = replace(LOCK, platforms={"amd64": replace(LOCK.platforms["amd64"], apt=())})
+    context = render.environment_context(bare, architecture="amd64", base="base:tag")
+    assert context["build/apt1/apt.txt"] == context["build/debs/1.txt"] == b""
 
 
 def test_requirements_name_versions_markers_and_all_hashes() -> None:
     assert_golden(
-        "requirements.txt", environment_context()["build/python/requirements.txt"].decode()
+        "requirements.txt", environment_context()["build/python1/requirements.txt"].decode()
     )
 
 
@@ -119,12 +197,52 @@ def test_the_installer_is_locked_too() -> None:
 
 
 def test_the_context_holds_every_script_that_the_dockerfile_runs() -> None:
-    context = environment_context()
+    context = layered_context()
     text = context["Dockerfile"].decode()
-    run = re.findall(r"source=build/(\w+),target=/build .*?sh /build/(\S+\.sh)", text, re.DOTALL)
-    assert run == [("apt", "apt.sh"), ("tools", "tools.sh"), ("python", "python.sh")]
+    run = re.findall(r"source=build/(\S+),target=/build .*?sh /build/(\S+\.sh)", text, re.DOTALL)
+    assert run == [
+        ("debs", "fetch.sh"), ("apt1", "apt.sh"), ("tools", "tools.sh"), ("python1", "python.sh"),
+        ("python2", "python.sh"), ("apt3", "apt.sh"), ("python3", "python.sh"),
+        ("kernels/deep", "kernel.sh"), ("finish", "finish.sh"),
+    ]  # fmt: skip
     for step, script in run:
-        assert {f"build/{step}/{script}", f"build/{step}/network.sh"} <= context.keys()
+        assert_whole(context, f"build/{step}", script)
+
+
+def assert_whole(context: render.Context, folder: str, script: str) -> None:
+    """What a step runs, and what that runs in turn, is in the folder that it sees."""
+    text = context[f"{folder}/{script}"].decode()
+    for other in re.findall(r"^(?:\.|sh) /build/(\S+\.sh)", text, re.MULTILINE):
+        assert_whole(context, folder, other)
+
+
+def test_only_what_gets_packages_has_a_network() -> None:
+    """An installed package's script could else fetch what no lock has."""
+    steps = re.split(r"^RUN ", layered_context()["Dockerfile"].decode(), flags=re.MULTILINE)[1:]
+    closed = {
+        name for step in steps if step.startswith("--network=none")
+        for name in re.findall(r"sh /build/(\S+)", step)
+    }  # fmt: skip
+    assert closed == {"apt.sh", "finish.sh"}
+
+
+def test_the_measuring_context_looks_at_the_image_and_installs_nothing() -> None:
+    context = render.digest_context(image="jupbox-env:x", tools="base:tag")
+    text = context["Dockerfile"].decode()
+    assert context.keys() == {"Dockerfile", "digest.sh"}
+    assert re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE) == [
+        ("base:tag", "measure"), ("measure", "packed"), ("scratch", "digest"),
+        ("scratch", "contents"),
+    ]  # fmt: skip
+    assert "from=jupbox-env:x,source" not in text
+    assert "from=jupbox-env:x,target=/image" in text
+    assert all("--network=none" in line for line in text.splitlines() if line.startswith("RUN"))
+
+
+@pytest.mark.parametrize("given", [{"image": "x\nRUN evil"}, {"tools": "x\rRUN evil"}])
+def test_a_line_break_adds_no_instruction_to_the_measuring_context(given: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        render.digest_context(**({"image": "x", "tools": "y"} | given))
 
 
 def test_another_python_package_changes_nothing_that_the_apt_step_sees() -> None:
@@ -134,13 +252,20 @@ def test_another_python_package_changes_nothing_that_the_apt_step_sees() -> None
 
     def of_apt(lock: ImageLock) -> dict[str, bytes]:
         context = render.environment_context(lock, architecture="amd64", base="base:tag")
-        return {name: text for name, text in context.items() if name.startswith("build/apt/")}
+        return {
+            name: text
+            for name, text in context.items()
+            if name.startswith(("build/apt1/", "build/debs/"))
+        }
 
     assert of_apt(LOCK) == of_apt(other)
 
 
-def test_the_lock_in_the_image_is_the_locks_own_text() -> None:
-    text = environment_context()["build/image.lock"].decode()
+def test_the_lock_in_the_image_is_the_locks_own_text_whatever_is_recorded() -> None:
+    recorded = LOCK.with_recorded("amd64", HASH)
+    context = render.environment_context(recorded, architecture="amd64", base=f"debian@{HASH}")
+    assert context == environment_context()
+    text = context["build/finish/image.lock"].decode()
     assert text == dump_lock(Lock(images={"datasci": LOCK}))
     assert load_lock(text, source="image.lock").images["datasci"].digest() == LOCK.digest()
 
@@ -155,9 +280,11 @@ def test_a_cpython_of_its_own_comes_from_a_stage_of_its_own() -> None:
     lock = replace(LOCK, platforms={"amd64": platform})
     context = render.environment_context(lock, architecture="amd64", base="base:tag")
     text = context["Dockerfile"].decode()
-    assert f"sh /build/interpreter.sh cpython-3.12.8-linux-x86_64-gnu {'f' * 64}\n" in text
-    assert "COPY --from=interpreter /opt/python /opt/python\nENV PATH" in text
-    assert {"build/interpreter/interpreter.sh", "build/interpreter/network.sh"} <= context.keys()
+    key = "cpython-3.12.8-linux-x86_64-gnu"
+    assert f"sh /build/interpreter.sh {key} {'f' * 64} {LOCK.epoch}\n" in text
+    assert f"sh /build/place.sh {LOCK.epoch}\nENV PATH" in text
+    scripts = ("interpreter.sh", "place.sh", "network.sh", "settle.sh")
+    assert {f"build/interpreter/{name}" for name in scripts} <= context.keys()
 
 
 def test_equal_locks_give_equal_contexts() -> None:
@@ -346,11 +473,12 @@ def test_an_account_read_from_a_label_is_the_same_configuration() -> None:
 def test_every_instruction_of_a_dockerfile_is_the_templates_own() -> None:
     rendered = environment_context()["Dockerfile"].decode()
     template = (assets.folder("images") / "Dockerfile.j2").read_text()
-    # this lock has no further kernel, no variables and no files
+    # this lock has no further kernel, layer of Debian packages, variables, files nor CPython
     for kind, what in (
-        ("for", "kernel"), ("if", "extra"), ("for", "name, value"), ("if", "interpreter"),
+        ("for", "kernel"), ("if", "layer.apt"), ("if", "extra"), ("for", "name, value"),
+        ("if", "interpreter"), ("if", "interpreter"),
     ):  # fmt: skip
         part = rf"\{{%- {kind} {what}.*?\{{%- end{kind} %\}}"
         assert re.search(part, template, flags=re.DOTALL)
-        template = re.sub(part, "", template, flags=re.DOTALL)
+        template = re.sub(part, "", template, count=1, flags=re.DOTALL)
     assert INSTRUCTION.findall(rendered) == INSTRUCTION.findall(template)

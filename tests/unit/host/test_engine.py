@@ -194,6 +194,22 @@ def test_a_build_error_says_the_reason_and_not_that_there_was_one(log: str, reas
     assert error.message == f"The image did not build on workbox: {reason}"
 
 
+def test_files_come_out_of_a_stage_that_is_built_anew() -> None:
+    engine = Told()
+    engine.build_files(Path("/context"), target="digest", out=Path("/out"))
+    (words,) = engine.calls
+    assert words[:2] == ("buildx", "build")
+    assert {"--no-cache", "--target", "digest", "type=local,dest=/out"} <= set(words)
+    assert words[-1] == "/context"
+
+
+def test_a_stage_that_does_not_build_is_a_build_error_without_credentials() -> None:
+    engine = Told(lambda words: (1, "#1 0.1 E: no http://ada:hunter2@proxy.example here"))
+    with pytest.raises(BuildError) as caught:
+        engine.build_files(Path("/context"), target="digest", out=Path("/out"))
+    assert "hunter2" not in caught.value.message
+
+
 def test_a_very_long_reason_is_cut() -> None:
     error = Told()._build_error(["#8 1.0 E: " + "x" * 5000])
     assert len(error.message) < 400

@@ -29,6 +29,7 @@ def look(
     bundle: Path | None = None,
     base: str = "debian:trixie-slim",
     hosts: tuple[HostFacts, ...] = (),
+    snapshots: str | None = None,
 ) -> Network:
     return room.look(
         environ=environ or {},
@@ -37,6 +38,7 @@ def look(
         configured_bundle=bundle,
         base=base,
         hosts=hosts,
+        snapshots=snapshots,
     )
 
 
@@ -260,6 +262,47 @@ def test_without_a_mirror_the_bases_own_sources_stay(
     base: str, hosts: tuple[HostFacts, ...]
 ) -> None:
     assert look(base=base, hosts=hosts).sources == ""
+
+
+# --- packages that have left the mirror ---------------------------------------------------------
+
+WHEN = "20261123T080000Z"
+OLD = "http://old.example/archive"
+
+
+def test_an_archive_that_the_user_names_is_asked_for_two_times() -> None:
+    found = room.snapshot_sources(look(hosts=(DEBIAN,), snapshots=OLD), "debian:13", WHEN)
+    addresses = [line.partition("] ")[2].split()[0] for line in found.splitlines()]
+    assert addresses == [
+        f"{OLD}/{archive}/{when}"
+        for when in (WHEN, "20261123T160000Z")
+        for archive in ("debian", "debian", "debian-security")
+    ]
+
+
+def test_without_one_apts_own_is_asked() -> None:
+    network = look(hosts=(DEBIAN,))
+    found = room.snapshot_sources(network, "debian:trixie", WHEN)
+    assert found.count(f"[snapshot={WHEN} ") == len(network.sources.splitlines()) > 0
+
+
+@pytest.mark.parametrize(
+    ("network", "base", "when"),
+    [
+        pytest.param(look(hosts=(DEBIAN,), snapshots=OLD), "debian:13", "", id="no time"),
+        pytest.param(look(hosts=(DEBIAN,), snapshots=OLD), "ubuntu:24.04", WHEN, id="no Debian"),
+        pytest.param(look(), "debian:13", WHEN, id="the base's own sources"),
+    ],
+)
+def test_where_no_archive_can_be_named_there_are_no_such_sources(
+    network: Network, base: str, when: str
+) -> None:
+    assert room.snapshot_sources(network, base, when) == ""
+
+
+def test_sources_of_old_packages_are_a_secret_where_there_are_any() -> None:
+    with build_secrets(look(), snapshot="deb x\n") as secrets:
+        assert {name: path.read_text() for name, path in secrets.items()} == {"snapshot": "deb x\n"}
 
 
 # --- secrets ----------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from jupbox.errors import ConfigError, RepositoryError
-from jupbox.host.git import Blob
 from jupbox.host.outside import read_file
+from jupbox.host.repositories import Blob
 from jupbox.lock import Lock, dump_lock
 from jupbox.site import Surroundings, load_project
 from tests.unit.git_repository import ENVIRON, GitRepository
