@@ -293,6 +293,6 @@ def test_a_lock_of_then_that_cannot_be_read_is_named_with_its_revision(
     lock: Verb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lock.locked("own")
-    monkeypatch.setattr(verb.git, "show", lambda *_: "schema = 1\n")
+    monkeypatch.setattr(verb.git, "show", lambda *_, **__: "schema = 1\n")
     with pytest.raises(LockError, match=r"jupbox\.lock of HEAD was written by an older"):
         lock(diff="HEAD")
