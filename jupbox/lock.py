@@ -10,14 +10,16 @@ import hashlib
 import tomllib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
-from typing import Annotated, Final, Literal, cast
+from typing import Annotated, Any, Final, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, model_validator
 
 from jupbox.errors import LockError
-from jupbox.project import ImageDefinition
+from jupbox.project import ImageDefinition, settings_json
+from jupbox.repository import GitSource, parse_reference
+from jupbox.tables import Plugin, Target, Text, Variable
 from jupbox.tomltext import dotted, key_lines, line_of, quote, syntax_error
 
 SCHEMA: Final = 2
@@ -90,16 +92,37 @@ class PythonPackage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class InterpreterLock:
+    """A CPython of its own, where the base has another.
+
+    Attributes:
+        version: such as `3.12.8`.
+        file: the archive's name below a mirror, with the release that it is of.
+        sha256: the archive's hash, 64 hex digits.
+    """
+
+    version: str
+    file: str
+    sha256: str
+
+    def key(self, architecture: str) -> str:
+        """What uv calls it, and the folder that it is in."""
+        machine = {"amd64": "x86_64", "arm64": "aarch64"}[architecture]
+        return f"cpython-{self.version}-linux-{machine}-gnu"
+
+
+@dataclass(frozen=True, kw_only=True)
 class PlatformLock:
     """What holds for one architecture.
 
     Attributes:
-        python_version: the base's own, such as `3.13`.
+        python_version: such as `3.13`.
         snapshot: the Debian archive's time, by which an archive of old packages finds this state:
             `20261123T080000Z`; empty where no archive said one.
         base_packages: what a base that was made from packages holds.
         apt: what is installed beyond the base.
         environment: digest of the image that was built from this; not part of the lock's own.
+        interpreter: where that is not the base's own.
     """
 
     architecture: Architecture
@@ -109,6 +132,7 @@ class PlatformLock:
     snapshot: str = ""
     base_packages: tuple[AptPackage, ...] = ()
     environment: str | None = None
+    interpreter: InterpreterLock | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +141,20 @@ class KernelLock:
 
     display_name: str
     python: tuple[PythonPackage, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileLock:
+    """A file of the project in the image.
+
+    Attributes:
+        sha256: its content's hash, 64 hex digits.
+        mode: its permission bits.
+    """
+
+    target: str
+    sha256: str
+    mode: Literal["0644", "0755"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +169,10 @@ class ImageLock:
         platforms: by architecture.
         kernels: by name.
         recipe: the Dockerfile templates' version that recorded digests hold for.
+        sources: the repositories whose definitions it was resolved from, each at a commit.
+        env: (name, value).
+        settings: (JupyterLab's plugin, its settings as JSON).
+        files: of the project; their contents are beside the lock, or in `sources`.
     """
 
     name: str
@@ -142,6 +184,10 @@ class ImageLock:
     platforms: Mapping[str, PlatformLock]
     kernels: Mapping[str, KernelLock] = field(default_factory=dict)
     recipe: int = RECIPE
+    sources: tuple[GitSource, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    files: tuple[FileLock, ...] = ()
 
     def digest(self) -> str:
         """SHA-256 (hex) over this image's part of the lock's text, recorded digests left out."""
@@ -210,7 +256,10 @@ class Lock:
 
 def is_stale(lock: ImageLock, definition: ImageDefinition) -> bool:
     """Whether `definition` has changed since `lock` was resolved from it."""
-    return lock.definition != definition.digest
+    pinned = {(source.url, source.revision) for source in lock.sources}
+    # of a label none are known, and what else it says is enough
+    wanted = {(source.url, source.revision) for source in definition.sources}
+    return lock.definition != definition.digest or not wanted <= pinned
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -256,6 +305,8 @@ def _versions(lock: ImageLock) -> dict[str, str]:
     for platform in lock.platforms.values():
         machine = platform.architecture
         found.setdefault(f"base (apt, {machine})", []).append(platform.base.digest[:19])
+        if platform.interpreter:
+            found.setdefault(f"CPython ({machine})", []).append(platform.interpreter.version)
         for item in platform.apt:
             found.setdefault(f"{item.name} (apt, {machine})", []).append(item.version)
     return {name: ", ".join(dict.fromkeys(versions)) for name, versions in found.items()}
@@ -281,11 +332,32 @@ def _image_text(image: ImageLock) -> str:
         f"uv = {_python_text(image.uv)}",
         *_array("python", (_python_text(package) for package in _by_name(image.python))),
     ]
+    lines += [*_source_lines(image), *_completing_lines(image)]
     for name in sorted(image.kernels):
         lines += ["", *_kernel_lines(image.name, name, image.kernels[name])]
     for architecture in sorted(image.platforms):
         lines += ["", *_platform_lines(image.name, image.platforms[architecture])]
     return "\n".join(lines) + "\n"
+
+
+def _source_lines(image: ImageLock) -> list[str]:
+    """The repositories, one a line; nothing without any."""
+    by_name = sorted(image.sources, key=lambda source: (source.url, source.revision))
+    lines = [_inline(url=s.url, revision=s.revision, commit=s.commit) for s in by_name]
+    return _array("sources", lines) if lines else []
+
+
+def _completing_lines(image: ImageLock) -> list[str]:
+    """Variables, settings and files, one a line; nothing without any."""
+    arrays = {
+        "env": [_inline(name=name, value=value) for name, value in sorted(image.env)],
+        "settings": [_inline(plugin=name, values=text) for name, text in sorted(image.settings)],
+        "files": [
+            _inline(target=file.target, sha256=file.sha256, mode=file.mode)
+            for file in sorted(image.files, key=lambda file: file.target)
+        ],
+    }
+    return [line for key, lines in arrays.items() if lines for line in _array(key, lines)]
 
 
 def _kernel_lines(image: str, name: str, kernel: KernelLock) -> list[str]:
@@ -307,6 +379,7 @@ def _platform_lines(image: str, platform: PlatformLock) -> list[str]:
         f"base = {base_text}",
         f"python-version = {quote(platform.python_version)}",
     ]
+    lines += _interpreter_lines(platform.interpreter)
     if platform.snapshot:
         lines.append(f"snapshot = {quote(platform.snapshot)}")
     if platform.environment:
@@ -329,6 +402,10 @@ def _apt_text(package: AptPackage) -> str:
 
 def _layer(number: int) -> int | None:
     return None if number == 1 else number
+
+
+def _interpreter_lines(interpreter: InterpreterLock | None) -> list[str]:
+    return [f"interpreter = {_inline(**asdict(interpreter))}"] if interpreter else []
 
 
 def _by_name(packages: Iterable[PythonPackage]) -> list[PythonPackage]:
@@ -411,6 +488,14 @@ class _PythonPart(_Part):
         return PythonPackage(**{**self.model_dump(), "hashes": tuple(self.hashes)})
 
 
+class _InterpreterPart(_Part):
+    version: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}\.[0-9]{1,3}\z")]
+    file: Annotated[
+        str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*/[A-Za-z0-9][A-Za-z0-9._+-]*\z")
+    ]
+    sha256: _Hex
+
+
 class _PlatformPart(_Part):
     base: _BasePart
     python_version: Annotated[str, Field(pattern=r"^3\.[0-9]{1,2}\z")]
@@ -418,6 +503,7 @@ class _PlatformPart(_Part):
     environment: _Hash | None = None
     base_packages: list[_BasePackagePart] = []
     apt: list[_AptPart]
+    interpreter: _InterpreterPart | None = None
 
     def value(self, architecture: Architecture) -> PlatformLock:
         packages = {
@@ -431,6 +517,9 @@ class _PlatformPart(_Part):
             snapshot=self.snapshot,
             environment=self.environment,
             **packages,
+            interpreter=InterpreterLock(**self.interpreter.model_dump())
+            if self.interpreter
+            else None,
         )
 
 
@@ -443,6 +532,37 @@ class _KernelPart(_Part):
         return KernelLock(display_name=self.display_name, python=python)
 
 
+class _SourcePart(_Part):
+    url: str
+    revision: str
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40}([0-9a-f]{24})?\z")]
+
+    @model_validator(mode="after")
+    def _is_reference(self) -> _SourcePart:
+        # all of it ends in a command line
+        parse_reference(f"git+{self.url}@{self.revision}#images.any")
+        return self
+
+    def value(self) -> GitSource:
+        return GitSource(url=self.url, revision=self.revision, commit=self.commit)
+
+
+class _EnvPart(_Part):
+    name: Variable
+    value: Text
+
+
+class _SettingsPart(_Part):
+    plugin: Plugin
+    values: Json[dict[str, Any]]
+
+
+class _FilePart(_Part):
+    target: Target
+    sha256: _Hex
+    mode: Literal["0644", "0755"]
+
+
 class _ImagePart(_Part):
     definition: _Hex
     system: _Hex
@@ -452,6 +572,10 @@ class _ImagePart(_Part):
     python: list[_PythonPart]
     platforms: dict[Architecture, _PlatformPart] = {}
     kernels: dict[_ImageName, _KernelPart] = {}
+    sources: list[_SourcePart] = []
+    env: list[_EnvPart] = []
+    settings: list[_SettingsPart] = []
+    files: list[_FilePart] = []
 
     def value(self, name: str) -> ImageLock:
         platforms = {key: platform.value(key) for key, platform in self.platforms.items()}
@@ -465,6 +589,10 @@ class _ImagePart(_Part):
             python=tuple(package.value() for package in self.python),
             platforms=MappingProxyType(cast("dict[str, PlatformLock]", platforms)),
             kernels=MappingProxyType({key: part.value() for key, part in self.kernels.items()}),
+            sources=tuple(source.value() for source in self.sources),
+            env=tuple((part.name, part.value) for part in self.env),
+            settings=tuple((part.plugin, settings_json(part.values)) for part in self.settings),
+            files=tuple(FileLock(**part.model_dump()) for part in self.files),
         )
 
 

@@ -7,17 +7,21 @@ texts; with none of the first two any ssh destination is a box (zero configurati
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol
+
+from packaging.specifiers import SpecifierSet
 
 from jupbox import assets, requirements, tables
 from jupbox.errors import ConfigError, UnknownNameError
+from jupbox.repository import GitReference, GitSource, is_git, parse_reference
 from jupbox.requirements import Reader, Requirements
 from jupbox.tables import (
     DEFAULT_BASE,
@@ -32,6 +36,11 @@ from jupbox.tables import (
 from jupbox.tomltext import line_of
 
 LOCAL: Final = "local"
+
+PYTHON_OF_BASES: Final[Mapping[str, str]] = MappingProxyType(
+    {DEFAULT_BASE: "3.13", "debian:bookworm-slim": "3.11"}
+)
+"""The Debian bases that `requires-python` chooses from, the preferred one first."""
 
 _NAME_LENGTH: Final = 40
 # each of them brings jupyter_server
@@ -64,12 +73,36 @@ class Kernel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CopiedFile:
+    """A file that an image has from a project's folder.
+
+    Attributes:
+        target: where it is in the image.
+        path: where it is in the folder.
+        sha256: its content's hash, 64 hex digits.
+        source: the repository whose folder that is; None is the project's own, or was not kept.
+    """
+
+    target: str
+    path: str
+    sha256: str
+    executable: bool
+    source: GitSource | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True)
 class ImageDefinition:
     """What a notebook environment holds, its `extends` chain flattened.
 
     `python` and `apt` are the union along the chain, the root of the chain first;
     `layers` keeps them apart, in the same order, so that images can share layers.
-    Of kernels of the same name the one nearest to the image holds.
+    Of kernels, variables, settings and files of the same name the one nearest to the image holds.
+
+    Attributes:
+        env: (name, value), sorted.
+        settings: (JupyterLab's plugin, its settings as JSON), sorted.
+        files: by target, sorted.
+        sources: the repositories along the chain; none where it was read from a label.
     """
 
     name: str
@@ -80,6 +113,10 @@ class ImageDefinition:
     shipped: bool
     layers: tuple[Layer, ...]
     kernels: tuple[Kernel, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str], ...] = ()
+    files: tuple[CopiedFile, ...] = ()
+    sources: tuple[GitSource, ...] = field(default=(), compare=False)
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -111,6 +148,9 @@ class ImageDefinition:
                 ]
                 for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
             ]
+        files = [[file.target, file.sha256, file.executable] for file in self.files]
+        further = {"env": self.env, "settings": self.settings, "files": files}
+        content |= {key: value for key, value in further.items() if value}
         return _digest(content)
 
     @property
@@ -195,11 +235,95 @@ class Network:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Foreign:
+    """A `jupbox.toml` of another repository, and the commit that it is of."""
+
+    text: str
+    commit: str
+
+
+class Outside(Protocol):
+    """Where a definition gets what does not stand in its own file; asked when it is needed."""
+
+    def definitions(self, reference: GitReference, *, image: str) -> Foreign:
+        """The definitions of another repository.
+
+        Args:
+            reference: the repository and its revision.
+            image: the project's own image that this is for, by whose lock the commit is pinned.
+        """
+        ...
+
+    def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
+        """What a file of a project's folder holds; None if it is no file.
+
+        Args:
+            path: from that folder.
+            target: where it is in the image.
+            source: the repository whose folder that is; None is the project's own.
+        """
+        ...
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        """A text file of another repository; None if it has none of that name."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """`Outside` for a definition that was read back: whole, with its files' hashes."""
+
+    files: Mapping[str, CopiedFile]
+
+    def definitions(self, reference: GitReference, *, image: str) -> Foreign:
+        """See `Outside.definitions`: there is nothing left to look up."""
+        raise ValueError(f"{image} extends {reference}")
+
+    def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
+        """See `Outside.file`: as it was."""
+        return self.files.get(target)
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        """See `Outside.text`: there is nothing left to look up."""
+        return None
+
+
+class _Images(Mapping[str, ImageDefinition]):
+    """Definitions by name, each put together when it is first asked for.
+
+    What one of them needs from elsewhere is no matter of a command that does not use it.
+    """
+
+    def __init__(self, names: Iterable[str], make: Callable[[str], ImageDefinition]) -> None:
+        self._names = tuple(names)
+        self._make = make
+        self._made: dict[str, ImageDefinition] = {}
+
+    def __getitem__(self, name: str) -> ImageDefinition:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._made:
+            self._made[name] = self._make(name)
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Project:
     """All images and boxes that a command may name.
 
     Attributes:
         root: the folder of `jupbox.toml`; None is zero configuration.
+        images: by name; one that extends another repository's is looked up there when asked for.
+        shipped: those of the names that ship with jupbox.
         personal: the names among `boxes` that come from the user's own configuration.
     """
 
@@ -208,6 +332,18 @@ class Project:
     boxes: Mapping[str, Box]
     network: Network
     personal: frozenset[str] = field(default_factory=frozenset)
+    shipped: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def shipped_images(self) -> dict[str, ImageDefinition]:
+        """The images that ship with jupbox, by name."""
+        return {name: self.images[name] for name in sorted(self.shipped)}
+
+    def with_image(self, image: ImageDefinition) -> Project:
+        """This project with `image` added, or put in the place of the one of its name."""
+        names = dict.fromkeys((*self.images, image.name))
+        images = _Images(names, lambda n: image if n == image.name else self.images[n])
+        return replace(self, images=images, shipped=self.shipped - {image.name})
 
     def box(self, name: str | None) -> Box:
         """The box called `name`; with None the only one, or this machine's engine.
@@ -298,6 +434,7 @@ def parse_project(
     user_source: str,
     shipped: Mapping[str, str],
     reader: Callable[[Path], Reader] = lambda _folder: _no_file,
+    outside: Outside | None = None,
 ) -> Project:
     """The project that these texts describe.
 
@@ -310,6 +447,7 @@ def parse_project(
         user_source: the path of that file; its own relative paths start in its folder.
         shipped: the definitions that ship, name -> text of `image.toml`.
         reader: from a folder to what reads the files of it that `python` names.
+        outside: where what definitions name beyond these texts comes from.
 
     Raises:
         ConfigError: a key or value that cannot be used, with file and line.
@@ -323,7 +461,11 @@ def parse_project(
         **_drafts(user.images, user_document, reader(user_folder)),
         **_drafts(project.images, document, reader(root or Path())),
     }
-    images = {name: _flatten(name, drafts) for name in drafts}
+    beyond = _Beyond(shipped=_shipped_drafts(shipped), outside=outside)
+    images = _Images(drafts, lambda name: _flatten(name, drafts, beyond))
+    for name in drafts:
+        if not _needs_outside(name, drafts):
+            _ = images[name]  # what is wrong with it is said at once
     _check_box_images(project, document, images)
     boxes = {
         **_boxes(user.boxes, user_folder),
@@ -332,7 +474,8 @@ def parse_project(
     bundle = user.network.ca_bundle
     return Project(
         root=root,
-        images=MappingProxyType(images),
+        images=images,
+        shipped=frozenset(name for name, draft in drafts.items() if draft.shipped),
         boxes=MappingProxyType(boxes),
         network=Network(
             ca_bundle=None if bundle is None else _from(user_folder, bundle),
@@ -350,10 +493,12 @@ class _Draft:
         read: reads what `python` names.
     """
 
+    name: str
     table: ImageTable
     document: Document
     prefix: tuple[str, ...]
     shipped: bool = False
+    source: GitSource | None = None
     read: Reader = lambda _path: None
 
     @cached_property
@@ -395,54 +540,97 @@ class _Draft:
             raise ConfigError(f"{first}{more}.", remedy=first.remedy)
         return found
 
-    def error(self, key: str | None, what: str, *, remedy: str) -> ConfigError:
-        path = self.prefix if key is None else (*self.prefix, key)
-        return self.document.error(path, what, remedy=remedy)
+    @property
+    def key(self) -> tuple[GitSource | None, bool, str]:
+        """What tells it from every other draft."""
+        return self.source, self.shipped, self.name
+
+    def __str__(self) -> str:
+        if self.source is None:
+            return self.name
+        source = self.source
+        return str(GitReference(url=source.url, revision=source.revision, image=self.name))
+
+    def error(self, what: str, *keys: str, remedy: str) -> ConfigError:
+        """The error of the key below this definition, or of the whole of it."""
+        return self.document.error((*self.prefix, *keys), what, remedy=remedy)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Beyond:
+    """What the definitions of a file may name that does not stand in it."""
+
+    shipped: Mapping[str, _Draft]
+    outside: Outside | None
 
 
 def _shipped_drafts(shipped: Mapping[str, str]) -> dict[str, _Draft]:
     drafts = {}
     for name, text in shipped.items():
         table, document = tables.read_tables(text, ImageTable, source=f"images/{name}/image.toml")
-        drafts[name] = _Draft(table=table, document=document, prefix=(), shipped=True)
+        drafts[name] = _Draft(name=name, table=table, document=document, prefix=(), shipped=True)
     return drafts
 
 
 def _drafts(
-    images: Mapping[str, ImageTable], document: Document, read: Reader
+    images: Mapping[str, ImageTable],
+    document: Document,
+    read: Reader,
+    source: GitSource | None = None,
 ) -> dict[str, _Draft]:
     return {
-        name: _Draft(table=table, document=document, prefix=("images", name), read=read)
+        name: _Draft(
+            name=name,
+            table=table,
+            document=document,
+            prefix=("images", name),
+            read=read,
+            source=source,
+        )
         for name, table in images.items()
     }
 
 
-def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
-    chain = list(reversed(list(_chain(name, drafts))))
+def _needs_outside(name: str, drafts: Mapping[str, _Draft]) -> bool:
+    """Whether more than its own file is needed to put a definition together."""
+    seen: set[str] = set()
+    parent: str | None = name
+    while parent is not None and parent in drafts and parent not in seen:
+        seen.add(parent)
+        if drafts[parent].table.files:
+            return True
+        parent = drafts[parent].table.extends
+    return parent is not None and is_git(parent)
+
+
+def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageDefinition:
+    chain = list(reversed(list(_chain(name, drafts, beyond))))
     layers = tuple(
         Layer(
-            name=part,
-            python=_once(drafts[part].requirements.python),
-            apt=_once(drafts[part].table.apt),
-            shipped=drafts[part].shipped,
-            constraints=_once(drafts[part].requirements.constraints),
+            name=layer,
+            python=_once(draft.requirements.python),
+            apt=_once(draft.table.apt),
+            shipped=draft.shipped,
+            constraints=_once(draft.requirements.constraints),
         )
-        for part in chain
+        for layer, draft in zip(_layer_names(chain), chain, strict=True)
+    )
+    requires_python = _nearest(
+        [draft.table.requires_python or draft.requirements.requires_python for draft in chain]
     )
     definition = ImageDefinition(
         name=name,
         python=_once([item for layer in layers for item in layer.python]),
         apt=_once([item for layer in layers for item in layer.apt]),
-        base=_nearest([drafts[part].table.base for part in chain]) or DEFAULT_BASE,
-        requires_python=_nearest(
-            [
-                drafts[part].table.requires_python or drafts[part].requirements.requires_python
-                for part in chain
-            ]
-        ),
+        base=_nearest([draft.table.base for draft in chain]) or base_with(requires_python),
+        requires_python=requires_python,
         shipped=drafts[name].shipped,
         layers=layers,
-        kernels=_kernels([drafts[part] for part in chain]),
+        kernels=_kernels(chain),
+        env=tuple(sorted({k: v for draft in chain for k, v in draft.table.env.items()}.items())),
+        settings=_settings([draft.table for draft in chain]),
+        files=_files(chain, beyond),
+        sources=tuple(dict.fromkeys(draft.source for draft in chain if draft.source)),
     )
     _check_server(definition, drafts[name])
     return definition
@@ -453,27 +641,135 @@ def _kernels(chain: list[_Draft]) -> tuple[Kernel, ...]:
     return tuple(found[name] for name in sorted(found))
 
 
-def _chain(name: str, drafts: Mapping[str, _Draft]) -> Iterator[str]:
-    """`name` and what it extends, up to the root."""
-    seen = [name]
-    yield name
-    while (parent := drafts[seen[-1]].table.extends) is not None:
-        child = drafts[seen[-1]]
-        if parent in seen:
-            circle = " -> ".join([*seen[seen.index(parent) :], parent])
+def base_with(requires_python: str | None) -> str:
+    """The base of a definition that names none: the first whose own Python fits."""
+    fitting = (base for base, python in PYTHON_OF_BASES.items() if fits(python, requires_python))
+    return next(fitting, DEFAULT_BASE)
+
+
+def fits(python: str, requires_python: str | None) -> bool:
+    """Whether a Python such as `3.13` is in a range; any is without one."""
+    if requires_python is None:
+        return True
+    wanted = SpecifierSet(requires_python)
+    # which patch a base has is not known here; the stable ones are among the last
+    return any(version in wanted for version in (python, f"{python}.0", f"{python}.99"))
+
+
+def _settings(chain: list[ImageTable]) -> tuple[tuple[str, str], ...]:
+    """Each plugin's settings; of one that several set, each setting is the nearest's."""
+    found: dict[str, dict[str, Any]] = {}
+    for table in chain:
+        for plugin, values in table.settings.items():
+            found[plugin] = {**found.get(plugin, {}), **values}
+    return tuple((plugin, settings_json(values)) for plugin, values in sorted(found.items()))
+
+
+def settings_json(values: Mapping[str, Any]) -> str:
+    """A plugin's settings as text; equal settings give equal texts."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _files(chain: list[_Draft], beyond: _Beyond) -> tuple[CopiedFile, ...]:
+    nearest = {target: draft for draft in chain for target in draft.table.files}
+    return tuple(_file(target, draft, beyond) for target, draft in sorted(nearest.items()))
+
+
+def _file(target: str, draft: _Draft, beyond: _Beyond) -> CopiedFile:
+    path = draft.table.files[target]
+    found = beyond.outside and beyond.outside.file(path, target=target, source=draft.source)
+    if found:
+        return found
+    folder = f"{draft.source.url}@{draft.source.revision}" if draft.source else "the project"
+    raise draft.error(
+        f"names {path}, and that is no file of {folder}.",
+        "files",
+        target,
+        remedy="Mend the path, which starts at the folder of jupbox.toml, or add the file there.",
+    )
+
+
+def _chain(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> Iterator[_Draft]:
+    """`name` and what it extends, up to the root; each name means what it does in its own file."""
+    seen = [drafts[name]]
+    yield drafts[name]
+    while (parent := seen[-1].table.extends) is not None:
+        child = seen[-1]
+        if is_git(parent):
+            reference = parse_reference(parent)
+            drafts = _foreign_drafts(reference, child, beyond, image=name)
+            draft = drafts[reference.image]
+        elif parent in drafts:
+            draft = drafts[parent]
+        else:
             raise child.error(
+                f"names {parent!r}, and no image is called that.",
                 "extends",
+                remedy=tables.did_you_mean(parent, set(drafts) - {child.name}, kind="Images"),
+            )
+        if draft.key in (keys := [one.key for one in seen]):
+            circle = " -> ".join(str(one) for one in [*seen[keys.index(draft.key) :], draft])
+            raise child.error(
                 f"leads back to itself: {circle}.",
+                "extends",
                 remedy="Let one of them extend no other.",
             )
-        if parent not in drafts:
-            raise child.error(
-                "extends",
-                f"names {parent!r}, and no image is called that.",
-                remedy=tables.did_you_mean(parent, set(drafts) - {name}, kind="Images"),
-            )
-        seen.append(parent)
-        yield parent
+        seen.append(draft)
+        yield draft
+
+
+def _foreign_drafts(
+    reference: GitReference, child: _Draft, beyond: _Beyond, *, image: str
+) -> dict[str, _Draft]:
+    """What another repository defines, and what ships: all that its definitions may extend."""
+    if beyond.outside is None:
+        raise child.error(
+            f"names {reference}, and no other repository is looked at here.",
+            "extends",
+            remedy="Extend a definition of this file, or one that ships.",
+        )
+    found = beyond.outside.definitions(reference, image=image)
+    where = f"{reference.url}@{reference.revision}:jupbox.toml"
+    project, document = tables.read_tables(found.text, ProjectTables, source=where)
+    source = GitSource(url=reference.url, revision=reference.revision, commit=found.commit)
+    read = partial(beyond.outside.text, source=source)
+    drafts = _drafts(project.images, document, read, source)
+    if reference.image not in drafts:
+        error = child.error(
+            f"names {reference}, and that repository defines no such image.",
+            "extends",
+            remedy=tables.did_you_mean(reference.image, drafts, kind="Its images")
+            if drafts
+            else "Its jupbox.toml defines no image at all; look at the revision.",
+        )
+        raise UnknownNameError(error.message, remedy=error.remedy)
+    return {**beyond.shipped, **drafts}
+
+
+def _layer_names(chain: list[_Draft]) -> list[str]:
+    """The chain's names, told apart where two repositories use the same."""
+    *others, own = chain
+    # what ships is known by its name, and the image is asked for by its own
+    taken = {draft.name for draft in others if draft.shipped}
+    if own.name in taken:
+        raise own.error(
+            f"extends the image {own.name} that ships, by way of another repository.",
+            remedy="Give it another name.",
+        )
+    taken.add(own.name)
+    names = []
+    for draft in others:
+        names.append(draft.name if draft.shipped else _free_name(draft, taken))
+        taken.add(names[-1])
+    return [*names, own.name]
+
+
+def _free_name(draft: _Draft, taken: set[str]) -> str:
+    repository = draft.source.name if draft.source else "own"
+    longer = box_name(f"{repository}-{draft.name}")
+    numbered = (box_name(f"{longer}-{number}") for number in itertools.count(2))
+    names = itertools.chain((draft.name, longer), numbered)
+    return next(name for name in names if name not in taken)
 
 
 def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
@@ -481,7 +777,6 @@ def _check_server(definition: ImageDefinition, draft: _Draft) -> None:
     if any(package_name(item) in _SERVERS for item in definition.python):
         return
     raise draft.error(
-        None,
         "holds no Jupyter server.",
         remedy=f'Add extends = "{DEFAULT_IMAGE}", or "jupyterlab" to its python.',
     )
@@ -552,10 +847,16 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         table |= {key: list(v) for key in keys if (v := getattr(layer, key))}
         found[layer.name], parent = table, layer.name
     last = found[definition.layers[-1].name]
-    if definition.base != DEFAULT_BASE:
+    if not definition.base == base_with(definition.requires_python) == DEFAULT_BASE:
         last["base"] = definition.base
     if definition.requires_python:
         last["requires-python"] = definition.requires_python
+    if definition.env:
+        last["env"] = dict(definition.env)
+    if definition.settings:
+        last["settings"] = {plugin: json.loads(values) for plugin, values in definition.settings}
+    if definition.files:
+        last["files"] = {file.target: file.path for file in definition.files}
     if definition.kernels:
         last["kernels"] = {
             kernel.name: {
@@ -598,11 +899,13 @@ def _shown(value: object) -> str:
 
 def definition_label(definition: ImageDefinition) -> str:
     """A definition as a label's value (JSON); `read_definition` reads it."""
-    value = {
+    value: dict[str, Any] = {
         "name": definition.name,
         "shipped": [layer.name for layer in definition.layers if layer.shipped],
         "images": image_tables(definition),
     }
+    if definition.files:
+        value["files"] = {file.target: [file.sha256, file.executable] for file in definition.files}
     return json.dumps(value, separators=(",", ":"))
 
 
@@ -616,6 +919,7 @@ def read_definition(text: str) -> ImageDefinition:
     document = Document(source="label", lines={})
     drafts = {
         name: _Draft(
+            name=name,
             table=ImageTable.model_validate(table),
             document=document,
             prefix=(),
@@ -623,7 +927,17 @@ def read_definition(text: str) -> ImageDefinition:
         )
         for name, table in value["images"].items()
     }
-    return _flatten(value["name"], drafts)
+    files = {
+        target: CopiedFile(
+            target=target,
+            path=value["images"][value["name"]]["files"][target],
+            sha256=sha256,
+            executable=executable,
+        )
+        for target, (sha256, executable) in value.get("files", {}).items()
+    }
+    beyond = _Beyond(shipped={}, outside=Recorded(files=files))
+    return _flatten(value["name"], drafts, beyond)
 
 
 def box_label(box: Box) -> str:

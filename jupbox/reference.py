@@ -34,7 +34,10 @@ _DEFAULT_FILES: Final = Box(name=LOCAL, host=LOCAL).files
 _EXAMPLE_KERNEL: Final = "second"
 _IMAGE_GROUPS: Final = (
     ("", ("extends",)),
-    ("What is in it", ("python", "constraints", "apt", "kernels", "description")),
+    (
+        "What is in it",
+        ("python", "constraints", "apt", "kernels", "files", "env", "settings", "description"),
+    ),
     ("What it stands on", ("base", "requires-python")),
 )
 _BOX_GROUPS: Final = (
@@ -200,6 +203,8 @@ def _lines(table: Mapping[str, Any]) -> Iterator[str]:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return quote(value)
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, Mapping):
         inner = ", ".join(f"{dotted((key,))} = {_value(item)}" for key, item in value.items())
         return f"{{ {inner} }}"
@@ -222,7 +227,8 @@ def _examples(key: str, field: FieldInfo) -> list[str]:
     """Lines that set the key; a table without a header, and in one line where that is short."""
     table, named = _table_in(field.annotation)
     if table is None:
-        return [example_line(key)]
+        extra = field.json_schema_extra
+        return [example_line(str(extra.get("form", key)) if isinstance(extra, dict) else key)]
     key = f"{key}.{_EXAMPLE_KERNEL}" if named else key
     inner = [example_line(_alias(*item)) for item in table.model_fields.items()]
     line = f"{key} = {{ {', '.join(inner)} }}"

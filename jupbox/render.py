@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final, Literal
 
 import jinja2
@@ -21,6 +22,7 @@ from jupbox.lock import (
     PythonPackage,
     dump_lock,
 )
+from jupbox.tables import OVERRIDES
 
 Context = Mapping[str, bytes]
 """The files of a build context, by path relative to it."""
@@ -37,6 +39,7 @@ _LATER_VALUES: Final = (
     "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
 )  # fmt: skip
 
+_NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
 _SERVER_SUFFIXES: Final = {".py", ".cnf"}
 
 
@@ -171,13 +174,16 @@ def digest_context(*, image: str, tools: str) -> Context:
     return {"Dockerfile": dockerfile.encode(), "digest.sh": script.read_bytes()}
 
 
-def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Context:
+def environment_context(
+    lock: ImageLock, *, architecture: str, base: str, files: Mapping[str, bytes] = _NO_FILES
+) -> Context:
     """The build context of an environment image.
 
     Args:
         lock: what it holds.
         architecture: `amd64` or `arm64`; the lock must have it.
         base: how the engine names the base.
+        files: the contents of the lock's files, by target.
     """
     platform = lock.platforms[architecture]
     layers = [
@@ -198,6 +204,9 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
             epoch=lock.epoch,
             layers=layers,
             kernels=sorted(lock.kernels),
+            interpreter=_interpreter(lock, architecture),
+            env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
+            extra=bool(lock.files or lock.settings),
         )
     )
     parts = {
@@ -207,7 +216,11 @@ def environment_context(lock: ImageLock, *, architecture: str, base: str) -> Con
         **_scripts("debs", "network.sh", "fetch.sh"),
         **_scripts("tools", "network.sh", "tools.sh"),
         **_scripts("finish", "settle.sh", "finish.sh"),
+        **_extra_context(lock, files),
     }
+    if platform.interpreter:
+        names = ("network.sh", "settle.sh", "interpreter.sh", "place.sh")
+        parts |= _scripts("interpreter", *names)
     for layer in layers:
         parts |= _layer_context(layer)
     for name, kernel in lock.kernels.items():
@@ -250,6 +263,28 @@ def _deb_line(package: AptPackage) -> str:
     # an epoch's colon is no character for every file system
     file = f"{name}_{version.replace(':', '%3a')}_{package.architecture}.deb"
     return f"{name}={version} {file} {package.sha256}\n"
+
+
+def _interpreter(lock: ImageLock, architecture: str) -> str:
+    """What the step takes that fetches a CPython; empty without one."""
+    own = lock.platforms[architecture].interpreter
+    return f"{own.key(architecture)} {own.sha256}" if own else ""
+
+
+def _extra_context(lock: ImageLock, files: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The files that are put into the image as they are, in a tree for each mode."""
+    found = {f"build/extra/{file.mode}{file.target}": files[file.target] for file in lock.files}
+    if lock.settings:
+        settings = {plugin: json.loads(values) for plugin, values in lock.settings}
+        text = json.dumps(settings, indent=4, sort_keys=True) + "\n"
+        found[f"build/extra/0644{OVERRIDES}"] = text.encode()
+    return found | _scripts("extra", "settle.sh", "extra.sh") if found else {}
+
+
+def docker_string(value: str) -> str:
+    """A text as a value in a Dockerfile, in which it stands for itself."""
+    escaped = "".join(f"\\{char}" if char in '"\\$' else char for char in _one_line(value))
+    return f'"{escaped}"'
 
 
 def _kernel_context(name: str, kernel: KernelLock) -> dict[str, bytes]:

@@ -11,14 +11,24 @@ from typing import get_args
 
 import platformdirs
 
-from jupbox.errors import ConfigError, EngineError, EnginePermissionError
+from jupbox.errors import ConfigError, EngineError, EnginePermissionError, LockError
 from jupbox.host import facts as host_facts
 from jupbox.host.engine import Engine
 from jupbox.host.facts import HostFacts
 from jupbox.host.machine import LocalMachine
+from jupbox.host.outside import Elsewhere
 from jupbox.host.ssh import SshMachine
-from jupbox.lock import Architecture
-from jupbox.project import LOCAL, Box, Project, box_name, parse_project, shipped_definitions
+from jupbox.lock import Architecture, Lock, is_old, load_lock
+from jupbox.project import (
+    LOCAL,
+    Box,
+    Outside,
+    Project,
+    box_name,
+    parse_project,
+    shipped_definitions,
+)
+from jupbox.repository import GitSource
 from jupbox.requirements import Reader
 
 PROJECT_FILE = "jupbox.toml"
@@ -45,8 +55,12 @@ class Surroundings:
         return platformdirs.user_config_path("jupbox") / "config.toml"
 
 
-def load_project(around: Surroundings) -> Project:
+def load_project(around: Surroundings, *, pinned: bool = True) -> Project:
     """The project of the current folder or the nearest one above; none is fine.
+
+    Args:
+        around: where to look.
+        pinned: other repositories' definitions are those of the lock's commits; else the newest.
 
     Raises:
         ConfigError: a file is there and cannot be used.
@@ -55,21 +69,32 @@ def load_project(around: Surroundings) -> Project:
     path = next((f / PROJECT_FILE for f in folders if (f / PROJECT_FILE).is_file()), None)
     if path:
         _refuse_foreign(path)
-    return project_of(_read(path) if path else None, path.parent if path else None, around)
+    text, root = (_read(path), path.parent) if path else (None, None)
+    return project_of(text, root, around, pinned=pinned)
 
 
-def project_of(text: str | None, root: Path | None, around: Surroundings) -> Project:
+def project_of(
+    text: str | None, root: Path | None, around: Surroundings, *, pinned: bool = True,
+    outside: Outside | None = None,
+) -> Project:  # fmt: skip
     """The project that `text` is as the `jupbox.toml` of a folder, with this user's own boxes.
 
     Args:
         text: None where there is no project: any ssh destination is a box.
         root: the folder.
         around: where the user's own configuration is.
+        pinned: other repositories' definitions are those of the lock's commits; else the newest.
+        outside: where definitions' files and repositories are; None is where they name them.
 
     Raises:
         ConfigError: a key or value that cannot be used.
     """
-    return parse_project(
+    project: Project
+
+    def sources(image: str) -> tuple[GitSource, ...]:
+        return _locked_sources(project, image) if pinned else ()
+
+    project = parse_project(
         text,
         source=PROJECT_FILE,
         root=root,
@@ -77,7 +102,44 @@ def project_of(text: str | None, root: Path | None, around: Surroundings) -> Pro
         user_source=str(around.user_file),
         shipped=shipped_definitions(),
         reader=reader_of,
+        outside=outside or Elsewhere(root=root, environ=around.environ, pinned=sources),
     )
+    return project
+
+
+def _locked_sources(project: Project, image: str) -> tuple[GitSource, ...]:
+    """The repositories in an image's lock; without a project, in that of a box which uses it."""
+    boxes = sorted(box.name for box in project.boxes.values() if box.image == image)
+    names = [LOCAL] if project.root else boxes
+    for path in (lock_path(project, project.box(name)) for name in names):
+        lock = read_lock_at(path, shared=project.root is not None).images.get(image)
+        if lock:
+            return lock.sources
+    return ()
+
+
+def read_lock_at(path: Path, *, shared: bool) -> Lock:
+    """The lock of a file; an empty one if there is none yet.
+
+    Args:
+        path: of the file.
+        shared: by a team, so that an older format is an error.
+
+    Raises:
+        LockError: it cannot be read.
+    """
+    if not path.is_file():
+        return Lock()
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockError(
+            f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}.",
+            remedy="Mend its permissions, or get it anew from the team's repository.",
+        ) from None
+    if not shared and is_old(text):
+        return Lock()
+    return load_lock(text, source=path.name)
 
 
 def reader_of(folder: Path) -> Reader:

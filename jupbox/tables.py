@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -18,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from jupbox.errors import ConfigError
+from jupbox.repository import ReferenceProblem, is_git, parse_reference
 from jupbox.requirements import names_file
 from jupbox.tomltext import KeyPath, dotted, key_lines, line_of, quote, syntax_error
 
@@ -65,6 +67,16 @@ _OURS: Final = frozenset(
      "PYTHONPATH", "PYTHONHOME", "PYTHONSAFEPATH", "OPENSSL_CONF"}
 )  # fmt: skip
 _ARCHIVE: Final = re.compile(r"https?://[A-Za-z0-9._~:/%\[\]-]+")
+# as JupyterLab names them: package, colon, plugin
+_PLUGIN: Final = re.compile(r"(@[a-z0-9._-]+/)?[A-Za-z0-9._-]+:[A-Za-z0-9._:-]+", re.ASCII)
+# where a running container has something else: mounts, the user, the engine's own files
+_NOT_COPIED: Final = (
+    "dev", "home", "proc", "run", "sys", "tmp", "var/run", "etc/jupbox", "opt/jupbox",
+    "etc/passwd", "etc/group", "etc/hosts", "etc/hostname", "etc/resolv.conf", "etc/pip.conf",
+    "etc/profile.d/jupbox.sh", "opt/env/image.lock",
+)  # fmt: skip
+OVERRIDES: Final = "/opt/env/share/jupyter/lab/settings/overrides.json"
+"""Where JupyterLab reads what an image sets differently."""
 _GROUP: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. @-]{0,255}", re.ASCII)
 SERVER_PORT: Final = 8888
 """Where the server listens in the container."""
@@ -142,8 +154,15 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "display-name": ("a string", 'display-name = "Python (pandas 2)"'),
     "env": ("a table of variables and their texts", 'env = { OMP_NUM_THREADS = "8" }'),
     "expose": ('"tunnel", "public" or an IP address of the host', 'expose = "tunnel"'),
-    "extends": ("the name of another image", 'extends = "minimal"'),
+    "extends": (
+        'the name of another image, or one of a repository: "git+https://…@revision#images.name"',
+        'extends = "minimal"',
+    ),
     "files": ('an absolute path, a path that begins with ~/, or "volume"', 'files = "~/notebooks"'),
+    "image.files": (
+        "a table of paths in the image and files of the project",
+        'files = { "/opt/env/share/sites.csv" = "data/sites.csv" }',
+    ),
     "gpus": ('"auto", "all", "none" or a number', 'gpus = "auto"'),
     "group_add": ("a list of groups of the host", 'group_add = ["lab"]'),
     "host": ('an ssh destination or "local"', 'host = "me@machine.example.org"'),
@@ -162,12 +181,22 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "port": ('a number from 1 to 65535, or "auto"', "port = 8888"),
     "python": ("a list of Python requirements", 'python = ["numpy", "pandas>=2"]'),
     "requires-python": ("a range of Python versions", 'requires-python = ">=3.11"'),
+    "settings": (
+        "a table of JupyterLab's plugins and their settings",
+        'settings = { "@jupyterlab/apputils-extension:themes" = { theme = "JupyterLab Dark" } }',
+    ),
     "shm_size": ("a size of 1m or more", 'shm_size = "8g"'),
     "snapshots": (
         "an http address",
         'snapshots = "http://snapshots.example.org/archive"',
     ),
     "tls": ("a table of two paths", 'tls = { cert = "box.pem", key = "box.key" }'),
+}
+# what is said of a name that is none
+_NO_KEYS: Final[Mapping[str, str]] = {
+    "env": "is no name of a variable",
+    "image.files": "is no path of an image",
+    "settings": "is no id of a JupyterLab plugin",
 }
 _ELEMENTS: Final[Mapping[str, str]] = {
     "apt": "a Debian package name",
@@ -199,6 +228,18 @@ def _requirement(value: str) -> str:
         raise _wrong("must name a package, not an address: a lock names versions, never a host")
     if _REQUIREMENT.fullmatch(value) is None or _OPTION.search(value):
         raise _wrong()
+    return value
+
+
+def _extends(value: str) -> str:
+    if not is_git(value):
+        if NAME.fullmatch(value) is None:
+            raise _wrong()
+        return value
+    try:
+        parse_reference(value)
+    except ReferenceProblem as problem:
+        raise _wrong(str(problem)) from None
     return value
 
 
@@ -283,6 +324,38 @@ def _variable(value: str) -> str:
     return value
 
 
+def _target(value: str) -> str:
+    parts = value.split("/")
+    if parts[0] or len(parts) < 2 or not value.isprintable() or "\\" in value:
+        raise _wrong("must be an absolute path")
+    if not {"", ".", ".."}.isdisjoint(parts[1:]):
+        raise _wrong("must be an absolute path to a file, with no . and .. in it")
+    if value == OVERRIDES:
+        raise _wrong("is what `settings` writes")
+    if any(f"{value}/".startswith(f"/{taken}/") for taken in _NOT_COPIED):
+        raise _wrong("is a place where the running server has something of its own")
+    return value
+
+
+def _source(value: str) -> str:
+    if not value or not value.isprintable() or value.startswith("/"):
+        raise _wrong()
+    if not {"", ".", ".."}.isdisjoint(value.split("/")):
+        raise _wrong("must be the path of a file from the project's folder, with no . and .. in it")
+    # what was read back from a box is written to such a path
+    if ".git" in value.lower().split("/") or value in {"jupbox.toml", "jupbox.lock"}:
+        raise _wrong("must be no file of git's or of jupbox's own")
+    return value
+
+
+def _settings(value: dict[str, Any]) -> dict[str, Any]:
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise _wrong("must hold texts, numbers, true, false, lists and tables alone") from None
+    return value
+
+
 def _kernel_name(value: str) -> str:
     if value in {"default", "python3"}:
         raise _wrong("is what the image's own environment is called")
@@ -309,6 +382,16 @@ def _path(value: str) -> str:
 
 _Name = Annotated[str, _matching(NAME)]
 _Path = Annotated[str, AfterValidator(_path)]
+Variable = Annotated[str, AfterValidator(_variable)]
+"""The name of a variable that is free to be set."""
+Text = Annotated[str, AfterValidator(_text)]
+"""A text on one line."""
+Target = Annotated[str, AfterValidator(_target)]
+"""A path of an image at which a definition may put a file."""
+Plugin = Annotated[str, _matching(_PLUGIN)]
+"""A JupyterLab plugin's id."""
+_Settings = Annotated[dict[str, Any], AfterValidator(_settings)]
+_Source = Annotated[str, AfterValidator(_source)]
 
 
 # --- the tables -------------------------------------------------------------------------------
@@ -327,11 +410,15 @@ class _Table(BaseModel):
     )
 
 
-def _key(meaning: str, *, default: str = "none", **given: Any) -> Any:
-    """A key of a table: `meaning` and the `default` as text are what the reference shows."""
+def _key(meaning: str, *, default: str = "none", form: str = "", **given: Any) -> Any:
+    """A key of a table: `meaning` and the `default` as text are what the reference shows.
+
+    `form` is its entry of _FORMS, where that of its name is another table's.
+    """
     if "default_factory" not in given:
         given["default"] = None
-    return Field(description=meaning, json_schema_extra={"shown": default}, **given)
+    extra: dict[str, Any] = {"shown": default, **({"form": form} if form else {})}
+    return Field(description=meaning, json_schema_extra=extra, **given)
 
 
 class KernelTable(_Table):
@@ -354,7 +441,10 @@ class ImageTable(_Table):
     """`[images.<name>]`, and the whole of a shipped `image.toml`."""
 
     description: str | None = _key("for people")
-    extends: _Name | None = _key("another definition; its packages come first")
+    extends: Annotated[str, AfterValidator(_extends)] | None = _key(
+        "another definition, whose packages come first; that of another repository as "
+        "`git+https://HOST/TEAM/REPO@REVISION#images.NAME`, whose commit the lock holds"
+    )
     python: list[Annotated[str, AfterValidator(_requirement_or_file)]] = _key(
         "requirement strings, and files of the project that hold some: `requirements.txt` (any "
         "`.txt`), `pyproject.toml` (with an extra `pyproject.toml[viz]`, a dependency group alone "
@@ -370,15 +460,30 @@ class ImageTable(_Table):
         "Debian package names, possibly `name=version`", default="[]", default_factory=list
     )
     base: Annotated[str, _matching(_IMAGE_REFERENCE)] | None = _key(
-        "a Debian (tested) or Ubuntu (not tested) image", default=f"`{DEFAULT_BASE}`"
+        "a Debian (tested) or Ubuntu (not tested) image",
+        default=f"`{DEFAULT_BASE}`, or a Debian that has the Python of `requires-python`",
     )
     requires_python: Annotated[str, _matching(_REQUIRES_PYTHON)] | None = _key(
-        "checked against the base's own Python", default="any"
+        "which Python: that of the base, else of another Debian base", default="any"
     )
     kernels: dict[Annotated[_Name, AfterValidator(_kernel_name)], KernelTable] = _key(
         "further Python environments in the same image, each a kernel with packages of its own",
         default_factory=dict,
     )
+    env: dict[Variable, Text] = _key(
+        "variables for kernels and terminals, where the box sets no other; no place for secrets",
+        default_factory=dict,
+    )
+    settings: dict[Plugin, _Settings] = _key(
+        "JupyterLab's settings where a user has chosen no others, by plugin, as its advanced "
+        "settings editor shows them",
+        default_factory=dict,
+    )
+    files: dict[Target, _Source] = _key(
+        "files of the project to copy into the image: `{ PATH-IN-THE-IMAGE = PATH-HERE }`; "
+        "of root, readable for all",
+        form="image.files", default_factory=dict,
+    )  # fmt: skip
 
 
 class TlsTable(_Table):
@@ -435,8 +540,8 @@ class BoxTable(_Table):
         "folder is yours",
         default="[]", default_factory=list,
     )  # fmt: skip
-    env: dict[Annotated[str, AfterValidator(_variable)], Annotated[str, AfterValidator(_text)]] = (
-        _key("variables for kernels and terminals; no place for secrets", default_factory=dict)
+    env: dict[Variable, Text] = _key(
+        "variables for kernels and terminals; no place for secrets", default_factory=dict
     )
     ports: list[Annotated[int, Field(ge=1, le=65535), AfterValidator(_free_port)]] = _key(
         "ports of dashboards in the container; on the box's loopback, and through `open`",
@@ -551,11 +656,10 @@ def _describe(
     if problem["type"] == "missing":
         lacking = str(problem["loc"][-1])
         return document.error(path, f"lacks `{lacking}`.", remedy=_example(lacking))
-    if problem["loc"][-1] == "[key]" and path[-2:-1] == ("env",):
+    key, form = _form(path)
+    if problem["loc"][-1] == "[key]" and key in _NO_KEYS and len(path) > 1:
         what = problem["msg"] if problem["type"] == "jupbox" else ""
-        return document.error(
-            path, f"{what or 'is no name of a variable'}.", remedy=_example("env")
-        )
+        return document.error(path, f"{what or _NO_KEYS[key]}.", remedy=_example(key))
     if problem["loc"][-1] == "[key]":
         return document.error(
             path,
@@ -564,8 +668,6 @@ def _describe(
             else "is not a name that can be used.",
             remedy="Use up to 40 of a-z, 0-9, - and _, a letter or digit first.",
         )
-    key = next((part for part in reversed(path) if isinstance(part, str)), "")
-    key, form = _form(path)
     phrase = problem["msg"] if problem["type"] == "jupbox" else ""
     what = phrase or f"must be {form}{_but_is(problem['input'])}"
     return document.error(path, f"{what}.", remedy=_example(key))
@@ -577,11 +679,26 @@ def _form(path: KeyPath) -> tuple[str, str]:
         return str(path[0]), "a table"
     if len(path) > 1 and path[-2] == "kernels":
         return "kernels", "a table"
+    if found := _form_in_image(path[2:] if path[0] == "images" else path):
+        return found
     if len(path) > 1 and path[-2] == "env":
         return "env", "a text"
     if isinstance(path[-1], int):
         return str(path[-2]), _ELEMENTS[str(path[-2])]
     return str(path[-1]), _FORMS[path[-1]][0]
+
+
+def _form_in_image(path: KeyPath) -> tuple[str, str] | None:
+    """`_form` of what an image alone has, or has in another form than a box."""
+    match path:
+        case ("files",):
+            return "image.files", _FORMS["image.files"][0]
+        case ("files", _, *_):
+            return "image.files", "a path of the project's folder"
+        case ("settings", _, *_):
+            return "settings", "a table of settings"
+        case _:
+            return None
 
 
 def _but_is(value: object) -> str:

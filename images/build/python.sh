@@ -5,7 +5,13 @@ set -eu
 . /build/settle.sh
 export UV_CACHE_DIR=/cache/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never UV_NO_PROGRESS=1
 if [ ! -e "$1/bin/python" ]; then
-    /opt/uv/bin/uv venv --quiet --python /usr/bin/python3 "$1"
+    python=/usr/bin/python3
+    for own in /opt/python/*/bin/python3; do
+        if [ -x "$own" ]; then
+            python=$own
+        fi
+    done
+    /opt/uv/bin/uv venv --quiet --python "$python" "$1"
 fi
 /opt/uv/bin/uv pip install --python "$1/bin/python" --require-hashes --no-deps \
     --only-binary :all: -r "$2"

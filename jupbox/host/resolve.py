@@ -100,7 +100,7 @@ def resolve_python(
     _refuse_options([*requirements, *constraints])
     if not requirements:
         return ()
-    run = _Uv(program=uv or find_uv(), environ=_with_bundle(environ, ca_bundle), cwd=cwd)
+    run = _Uv(program=uv or find_uv(), environ=with_bundle(environ, ca_bundle), cwd=cwd)
     compiled = {
         architecture: _compile(
             requirements, python_version, machine, run, prefer=prefer, constraints=constraints
@@ -188,7 +188,8 @@ def _refuse_options(requirements: Sequence[str]) -> None:
             )
 
 
-def _with_bundle(environ: Mapping[str, str], ca_bundle: Path | None) -> dict[str, str]:
+def with_bundle(environ: Mapping[str, str], ca_bundle: Path | None) -> dict[str, str]:
+    """uv's environment, with the certificates of the user's network."""
     # a shell expands no `~` that is quoted, and uv does not either
     bundle = Path(own).expanduser() if (own := environ.get("SSL_CERT_FILE")) else ca_bundle
     return {**environ, "SSL_CERT_FILE": str(bundle)} if bundle else dict(environ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Mapping
@@ -20,14 +21,17 @@ from jupbox.host import base as bases
 from jupbox.host import network as networks
 from jupbox.host.base import Base
 from jupbox.host.engine import COMPOSE_PROJECT, Image
+from jupbox.host.interpreters import build_secret
 from jupbox.host.network import Network
+from jupbox.host.outside import read_file
 from jupbox.lock import (
     RECIPE,
+    FileLock,
     ImageLock,
 )
-from jupbox.project import ImageDefinition
+from jupbox.project import CopiedFile, ImageDefinition
 from jupbox.release import verifying
-from jupbox.release.locking import Upgrade, network_of, resolve_lock
+from jupbox.release.locking import Upgrade, network_of, resolve_lock, uv_of
 from jupbox.site import Site
 
 
@@ -142,28 +146,79 @@ def build_image(
         anew: use nothing that the engine has built before, and call the image this.
     """
     architecture = site.facts.architecture
-    context = render.environment_context(lock, architecture=architecture, base=base.reference)
+    context = render.environment_context(
+        lock,
+        architecture=architecture,
+        base=base.reference,
+        files=files_of(site, definition, lock),
+    )
     labels = {
         label.KIND: "environment",
         label.IMAGE: lock.name,
         label.LOCK: lock.digest(),
         label.RECIPE: str(RECIPE),
     }
-    network = network_of(site, definition)
+    network, platform = network_of(site, definition), lock.platforms[architecture]
     _check_indexes(lock, network)
-    when = lock.platforms[architecture].snapshot
-    snapshot = networks.snapshot_sources(network, definition.base, when)
-    with networks.build_secrets(network, snapshot=snapshot) as secrets:
+    snapshot = networks.snapshot_sources(network, definition.base, platform.snapshot)
+    uv = uv_of(site, network)
+    with (
+        networks.build_secrets(network, snapshot=snapshot) as secrets,
+        build_secret(platform.interpreter, uv, architecture=platform.architecture) as further,
+    ):
         return build_context(
             site,
             context,
             tag=anew or render.environment_tag(lock),
             labels=labels,
-            secrets=secrets,
+            secrets={**secrets, **further},
             stage=stage,
             epoch=lock.epoch,
             fresh=bool(anew),
         )
+
+
+def files_of(site: Site, definition: ImageDefinition, lock: ImageLock) -> dict[str, bytes]:
+    """The contents of a lock's files, by target.
+
+    Raises:
+        LockError: a file is not there any more, or not what was locked.
+    """
+    copied = {file.target: file for file in definition.files}
+    return {file.target: _content(site, copied.get(file.target), file) for file in lock.files}
+
+
+def _content(site: Site, copied: CopiedFile | None, locked: FileLock) -> bytes:
+    blob = None
+    if copied:
+        blob = read_file(
+            copied.path, source=copied.source, root=site.project.root, environ=site.around.environ
+        )
+    if copied is None or blob is None:
+        raise LockError(
+            f"{copied.path if copied else 'The file'} is not here, which the image has at "
+            f"{locked.target}.",
+            remedy="Build where the project's files are: in a clone of the team's repository.",
+        )
+    if hashlib.sha256(blob.content).hexdigest() != locked.sha256:
+        raise LockError(
+            f"{copied.path} is not what jupbox.lock has of it.",
+            remedy="Take the file from version control again, or lock it as it is: `jupbox lock`.",
+        )
+    return blob.content
+
+
+def files_in(site: Site, lock: ImageLock) -> dict[str, bytes]:
+    """The contents of a lock's files by target, out of the image that was built from it."""
+    image = environment_image(site, lock) if lock.files else None
+    if image is None:
+        return {}
+    found = {}
+    with site.engine.scratch(image.id) as container:
+        for file in lock.files:
+            for content in site.engine.get(container, file.target).values():
+                found[file.target] = content
+    return found
 
 
 def _check_indexes(lock: ImageLock, network: Network) -> None:
@@ -214,8 +269,10 @@ _STEP: Final = re.compile(r"^#\d+ \[(?:\S+ )?\s*(\d+)/(\d+)\] (.*)")
 _STEPS: Final = {
     "/build/fetch.sh": "getting Debian packages",
     "/build/tools.sh": "getting uv",
+    "/build/interpreter.sh": "getting CPython",
     "/build/apt.sh": "installing Debian packages",
     "/build/python.sh": "installing Python packages",
+    "/build/extra.sh": "copying the project's files",
     "/build/user.sh": "making the notebook's user",
 }
 

@@ -21,6 +21,7 @@ from jupbox.host import base as bases
 from jupbox.host import facts as host_facts
 from jupbox.host import network as networks
 from jupbox.host.files import write_atomic
+from jupbox.host.interpreters import OLDEST, Uv, resolve_interpreter
 from jupbox.host.machine import LocalMachine
 from jupbox.host.network import Network
 from jupbox.host.resolve import resolve_python, resolve_uv
@@ -29,7 +30,9 @@ from jupbox.host.stack import State
 from jupbox.lock import (
     AptPackage,
     Architecture,
+    FileLock,
     ImageLock,
+    InterpreterLock,
     KernelLock,
     Lock,
     PlatformLock,
@@ -39,8 +42,9 @@ from jupbox.lock import (
     is_stale,
     load_lock,
 )
-from jupbox.project import Box, ImageDefinition, Project
-from jupbox.site import Site, lock_path
+from jupbox.project import PYTHON_OF_BASES, Box, ImageDefinition, Project, base_with, fits
+from jupbox.site import Site, lock_path, read_lock_at
+from jupbox.tables import DEFAULT_BASE
 
 _DAY: Final = 86_400
 _NO_UV: Final = PythonPackage(name="uv", version="0", marker=None, hashes=())
@@ -70,19 +74,7 @@ def read_lock(site: Site) -> Lock:
 
 def read_lock_of(project: Project, box: Box) -> Lock:
     """The lock that holds for a box, which need not be in reach; an empty one if there is none."""
-    path = lock_path(project, box)
-    if not path.is_file():
-        return Lock()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LockError(
-            f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}.",
-            remedy="Mend its permissions, or get it anew from the team's repository.",
-        ) from None
-    if project.root is None and is_old(text):
-        return Lock()  # nobody shares it
-    return load_lock(text, source=path.name)
+    return read_lock_at(lock_path(project, box), shared=project.root is not None)
 
 
 def write_lock(site: Site, image: ImageLock) -> None:
@@ -230,6 +222,7 @@ def resolve_lock(
     kin = _kin(site, definition)
     part = _system(site, definition, network, stage, old=old, kin=kin, upgrade=upgrade)
     image = _python(site, definition, network, part, stage, old=old, kin=kin, upgrade=upgrade)
+    image = completed(image, definition)
     before = old.only(part.architecture) if old else None
     if before and _apart_from_times(image).digest() == _apart_from_times(before).digest():
         image = before  # no byte changes without a reason
@@ -275,11 +268,16 @@ def _system(
         called=definition.base,
         keep=() if upgrade.of("apt") else upgrade.without(stay),
     )
-    _check_python(definition, simulated.python_version)
+    python, interpreter = simulated.python_version, None
+    if not fits(python, definition.requires_python):
+        stage.detail("looking for a CPython")
+        before_it = None if upgrade.of("python") else old
+        interpreter = _interpreter(site, definition, python, network, before_it)
     return PlatformLock(
         architecture=architecture,
         base=base.lock,
-        python_version=simulated.python_version,
+        python_version=interpreter.version.rpartition(".")[0] if interpreter else python,
+        interpreter=interpreter,
         snapshot=simulated.snapshot,
         base_packages=simulated.installed if base.lock.kind == "rootfs" else (),
         apt=simulated.packages,
@@ -291,6 +289,9 @@ def _base(
     known: Sequence[PlatformLock], upgrade: Upgrade,
 ) -> bases.Base:  # fmt: skip
     """The base of before while it can be had; else, or when asked for, another."""
+    if definition.base != DEFAULT_BASE and definition.base == base_with(definition.requires_python):
+        python = PYTHON_OF_BASES[definition.base]
+        stage.detail(f"taking {definition.base}, which has Python {python}")
     fitting = [part.base for part in (before, *known) if part]
     for lock in () if upgrade.of("base") else fitting:
         if lock.reference == definition.base and (
@@ -387,6 +388,21 @@ def _resolve_python(
     )
 
 
+def completed(image: ImageLock, definition: ImageDefinition) -> ImageLock:
+    """A lock with what needs no resolving: it stands in the definition as it is."""
+    files = tuple(
+        FileLock(target=file.target, sha256=file.sha256, mode="0755" if file.executable else "0644")
+        for file in definition.files
+    )
+    return replace(
+        image,
+        sources=definition.sources,
+        env=definition.env,
+        settings=definition.settings,
+        files=files,
+    )
+
+
 def _in_layers(
     definition: ImageDefinition, whole: tuple[PythonPackage, ...], resolve: _Resolve
 ) -> tuple[PythonPackage, ...]:
@@ -407,10 +423,41 @@ def _kernel_of(lock: ImageLock, name: str) -> tuple[PythonPackage, ...]:
     return kernel.python if kernel else ()
 
 
-def _check_python(definition: ImageDefinition, found: str) -> None:
-    wanted = definition.requires_python
-    if wanted and f"{found}.0" not in SpecifierSet(wanted) and found not in SpecifierSet(wanted):
-        raise ResolveError(
-            f"{definition.base} has Python {found}; {definition.name} requires {wanted}.",
-            remedy="Choose another `base`, or loosen `requires-python`.",
-        )
+def uv_of(site: Site, network: Network) -> Uv:
+    """uv, as it finds interpreters for a site."""
+    return Uv(environ=site.around.environ, ca_bundle=network.ca_bundle, cwd=site.project.root)
+
+
+def _interpreter(
+    site: Site, definition: ImageDefinition, found: str, network: Network, old: ImageLock | None
+) -> InterpreterLock:
+    """A CPython of its own for a base that has only the Python `found`.
+
+    That of `old` stays where it fits, and holds for other architectures, too.
+
+    Raises:
+        ResolveError: there is none, or it cannot be fetched.
+    """
+    wanted = definition.requires_python or ""
+    architecture = cast(Architecture, site.facts.architecture)
+    known = {key: part.interpreter for key, part in old.platforms.items()} if old else {}
+    stay = {key: own for key, own in known.items() if own and own.version in SpecifierSet(wanted)}
+    if architecture in stay:
+        return stay[architecture]
+    interpreter = resolve_interpreter(
+        wanted,
+        uv_of(site, network),
+        architecture=architecture,
+        version=next((own.version for own in stay.values()), None),
+    )
+    if interpreter:
+        return interpreter
+    having = [base for base, python in PYTHON_OF_BASES.items() if fits(python, wanted)]
+    pythons = ", ".join(f"{base} has {python}" for base, python in PYTHON_OF_BASES.items())
+    raise ResolveError(
+        f"{definition.base} has Python {found}; {definition.name} requires {wanted}, and uv has no "
+        f"such CPython from {OLDEST} on, which the notebook server needs.",
+        remedy=f'Leave `base` out, or write base = "{having[0]}", which has it.'
+        if having
+        else f"Loosen `requires-python`, or name a `base` that has it ({pythons}).",
+    )

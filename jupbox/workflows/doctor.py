@@ -34,7 +34,6 @@ from jupbox.errors import (
     HostError,
     JupboxError,
     PortTakenError,
-    UnknownNameError,
 )
 from jupbox.host import diagnose
 from jupbox.host import facts as host_facts
@@ -146,7 +145,8 @@ def _network(
 ) -> tuple[Network | None, list[Finding]]:
     """The way to packages, and what is wrong with its configuration."""
     base = DEFAULT_BASE
-    with suppress(UnknownNameError):  # a personal box may name an image of another project
+    # a personal box may name an image of another project, a definition one out of reach
+    with suppress(JupboxError):
         base = patient.project.image(patient.box.image).base
     try:
         network = networks.look(
@@ -427,7 +427,9 @@ def _locked(site: Site, container: Container) -> Locked | None:
     if not image or not deployed:
         return None
     lock = locking.read_lock(site).images.get(image)
-    definition = site.project.images.get(image)
+    definition = None
+    with suppress(JupboxError):
+        definition = site.project.images.get(image)
     return Locked(
         image=image,
         deployed=deployed,

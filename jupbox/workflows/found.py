@@ -81,7 +81,7 @@ def _adopted(found: Found) -> Found:
             f"What runs on {site.machine.name} has settings that this jupbox does not know.",
             remedy="Update jupbox on this machine.",
         ) from None
-    project = replace(site.project, images={**site.project.images, image.name: image})
+    project = site.project.with_image(image)
     return replace(found, site=replace(site, project=project, box=box, adopted=True))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from jupbox.host.files import write_atomic
 from jupbox.host.ssh_config import host_names
 from jupbox.lock import ImageLock, Lock, dump_lock
 from jupbox.origin import is_repository
-from jupbox.project import Box, ImageDefinition, Project, box_name, box_table
-from jupbox.release import locking
-from jupbox.site import LOCK_FILE, PROJECT_FILE, Surroundings, project_of
+from jupbox.project import Box, ImageDefinition, Project, Recorded, box_name, box_table
+from jupbox.release import building, locking
+from jupbox.site import LOCK_FILE, PROJECT_FILE, Site, Surroundings, project_of
 from jupbox.workflows.found import Found, container_of, look, place
 from jupbox.workflows.repository import (
     Repository,
@@ -25,6 +27,15 @@ from jupbox.workflows.repository import (
     read_repository,
     tables_beside,
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _File:
+    """A file that the definition copies into its image, by its path from the project's folder."""
+
+    path: str
+    content: bytes
+    executable: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +51,7 @@ class _Written:
     text: str
     said: str
     lock: Lock | None = None
+    files: tuple[_File, ...] = ()
 
 
 def init(
@@ -123,7 +135,7 @@ def _ask_host(names: tuple[str, ...], console: Console, *, yes: bool) -> str:
 
 def _extended(image: str | None, personal: Project) -> str:
     """The shipped image to start from; a personal one is on nobody else's machine."""
-    shipped = {name for name, definition in personal.images.items() if definition.shipped}
+    shipped = personal.shipped
     if image is None or image in shipped:
         return image or tables.DEFAULT_IMAGE
     raise UnknownNameError(
@@ -190,6 +202,10 @@ def _read_back(personal: Project, box: Box, around: Surroundings, console: Conso
         written = _from_release(found, definition, personal, around)
     if written.lock is None:
         console.note("Its environment image is gone, and the lock with it: `jupbox lock` anew.")
+    if missing := {file.path for file in definition.files} - {f.path for f in written.files}:
+        console.note(
+            f"Put into this folder what the image has of it: {', '.join(sorted(missing))}."
+        )
     if container.labels.get(label.OWN_CERTIFICATE) == "yes":
         console.note("Its certificate is one of your own: name the files under `tls` again.")
     return written
@@ -199,19 +215,47 @@ def _from_release(
     found: Found, definition: ImageDefinition, personal: Project, around: Surroundings
 ) -> _Written:
     box = found.site.box
-    shipped = {name: image for name, image in personal.images.items() if image.shipped}
-    text = _text(box, definition, reference.own_images(definition, shipped))
-    parsed = project_of(text, around.cwd, around).images[definition.name]
+    definition = _with_own_paths(definition)
+    recorded = Recorded(files={file.target: file for file in definition.files})
+    read = partial(project_of, root=around.cwd, around=around, outside=recorded)
+    text = _text(box, definition, reference.own_images(definition, personal.shipped_images))
+    parsed = read(text).images[definition.name]
     if parsed.digest != definition.digest:  # what it extended does not ship any more
         text = _text(box, definition, reference.own_images(definition, {}))
-        parsed = project_of(text, around.cwd, around).images[definition.name]
+        parsed = read(text).images[definition.name]
     lock = locking.running_lock(found.site, found.state)
     return _Written(
+        files=_files(found.site, definition, lock),
         box=box,
         text=text,
         lock=_lock_of(lock, definition, parsed) if lock and lock.name == parsed.name else None,
         said=f"box {box.name} on {place(box)}, image {definition.name}, as it runs there",
     )
+
+
+def _with_own_paths(definition: ImageDefinition) -> ImageDefinition:
+    """The definition with each file at a path of its own; two repositories may use the same."""
+    taken: dict[str, str] = {}
+    files = []
+    for file in definition.files:
+        path = file.path
+        if taken.setdefault(path, file.sha256) != file.sha256:
+            path = file.target.removeprefix("/")
+            taken[path] = file.sha256
+        files.append(replace(file, path=path))
+    return replace(definition, files=tuple(files))
+
+
+def _files(site: Site, definition: ImageDefinition, lock: ImageLock | None) -> tuple[_File, ...]:
+    contents = building.files_in(site, lock) if lock else {}
+    files = tuple(
+        _File(path=file.path, content=contents[file.target], executable=file.executable)
+        for file in definition.files
+        if file.target in contents
+    )
+    for file in files:
+        _refuse_existing(site.around.cwd, file.path)
+    return files
 
 
 def _text(box: Box, definition: ImageDefinition, images: Mapping[str, Mapping[str, Any]]) -> str:
@@ -234,6 +278,10 @@ def _lock_of(lock: ImageLock, definition: ImageDefinition, parsed: ImageDefiniti
 
 
 def _write(written: _Written, folder: Path) -> None:
+    for file in written.files:
+        with suppress(OSError):  # `write_atomic` says what is wrong with the folder
+            (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(folder / file.path, file.content, mode=0o755 if file.executable else 0o644)
     if written.lock is not None:
         write_atomic(folder / LOCK_FILE, dump_lock(written.lock).encode(), mode=0o644)
     write_atomic(folder / PROJECT_FILE, written.text.encode(), mode=0o644)
@@ -242,7 +290,8 @@ def _write(written: _Written, folder: Path) -> None:
 def _next(written: _Written) -> list[tuple[str, str]]:
     name = written.box.name
     if written.lock is not None:
-        return [("Compare", f"jupbox status {name}"), ("Share", "commit both files")]
+        share = "commit all files" if written.files else "commit both files"
+        return [("Compare", f"jupbox status {name}"), ("Share", share)]
     return [
         ("Look", f"at {PROJECT_FILE}: packages, memory, folders"),
         ("Start", f"jupbox up {name}"),

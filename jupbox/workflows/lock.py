@@ -30,7 +30,7 @@ def lock(
         upgrade: move to the newest versions: all, or those of `names` that are no images.
         diff: only show what changed since that git revision.
     """
-    project = load_project(around)
+    project = load_project(around, pinned=False)
     if diff is not None:
         _show_diff(project, diff, names, around, console)
         return

@@ -16,7 +16,7 @@ from jupbox.host.files import write_atomic
 from jupbox.lock import ImageLock, Lock, dump_lock
 from jupbox.plan import Action, Step
 from jupbox.project import ImageDefinition
-from jupbox.release import deploying, locking, sidecars
+from jupbox.release import building, deploying, locking, sidecars
 from jupbox.render import Stack
 from jupbox.workflows.found import Found, place, running_box
 
@@ -74,7 +74,10 @@ def write(
     }
     contexts = {
         "environment": render.environment_context(
-            lock, architecture=site.facts.architecture, base=platform.base.reference
+            lock,
+            architecture=site.facts.architecture,
+            base=platform.base.reference,
+            files=building.files_of(site, definition, lock),
         ),
         "body": render.sealed_context(
             stack=site.stack, environment=environment, account=stack.account

@@ -8,8 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jupbox.lock import Lock, dump_lock, load_lock
+from jupbox.host.outside import Elsewhere
+from jupbox.lock import InterpreterLock, Lock, dump_lock, load_lock
 from jupbox.project import parse_project, shipped_definitions
+from jupbox.release import locking
 from tests.integration.jupbox_command import Answer, Laptop, MainJob, StackOnBox
 
 
@@ -42,8 +44,8 @@ class Team:
             f'host = "{self.job.box.name}"\nimage = "{self.name}"\nport = "auto"\n{keys}\n{rest}'
         )
 
-    def lock_as_shared(self) -> None:
-        """Lock the image to what the shared `minimal` is locked to."""
+    def lock_as_shared(self, interpreter: InterpreterLock | None = None) -> None:
+        """Lock the image to what the shared `minimal` is locked to, possibly with a CPython."""
         shared = load_lock(self.job.lock.read_text(), source="shared").images["minimal"]
         definition = parse_project(
             (self.folder / "jupbox.toml").read_text(),
@@ -52,6 +54,9 @@ class Team:
             user_text=None,
             user_source="",
             shipped=shipped_definitions(),
+            outside=Elsewhere(
+                root=self.folder, environ=self.laptop.environ, pinned=lambda image: ()
+            ),
         ).image(self.name)
         mine = replace(
             shared.unrecorded(),
@@ -59,6 +64,12 @@ class Team:
             definition=definition.digest,
             system=definition.system_digest,
         )
+        mine = locking.completed(mine, definition)
+        platforms = {
+            name: replace(platform, interpreter=interpreter)
+            for name, platform in mine.platforms.items()
+        }
+        mine = replace(mine, platforms=platforms)
         (self.folder / "jupbox.lock").write_text(dump_lock(Lock().with_image(mine)))
 
     def jupbox(self, verb: str, *arguments: str, input: str = "") -> Answer:

@@ -637,6 +637,19 @@ def test_a_lock_with_a_merge_conflict_is_named_with_its_line(
     assert files_of(project) == ["jupbox.lock", "jupbox.toml"]
 
 
+@triggers(errors.RepositoryError)
+def test_a_repository_out_of_reach_is_named_with_gits_own_reason(
+    errorbox: BoxUnderTest, project: Laptop
+) -> None:
+    extends = "git+file:///nothing/here@main#images.core"
+    write(project, f'{PROJECT}image = "mine"\n[images.mine]\nextends = "{extends}"\n')
+    with unchanged(errorbox):
+        said = refused(project.jupbox("up"), errors.RepositoryError)
+    assert said.wrong.startswith("file:///nothing/here cannot be fetched: ")
+    assert said.remedy == "Make this work first: `git ls-remote file:///nothing/here`."
+    assert nothing_but_the_project(project)
+
+
 @triggers(errors.ResolveError)
 @pytest.mark.slow
 @pytest.mark.parametrize(

@@ -15,7 +15,9 @@ from jupbox.lock import (
     AptPackage,
     BaseLock,
     Change,
+    FileLock,
     ImageLock,
+    InterpreterLock,
     KernelLock,
     Lock,
     PlatformLock,
@@ -28,6 +30,7 @@ from jupbox.lock import (
     load_lock,
 )
 from jupbox.project import ImageDefinition, Layer
+from jupbox.repository import GitSource
 from jupbox.tomltext import quote
 
 A, B = (f"sha256:{digit * 64}" for digit in "ab")
@@ -65,6 +68,10 @@ IMAGE = ImageLock(
 FULL = dataclasses.replace(
     IMAGE,
     recipe=RECIPE + 1,
+    sources=(GitSource(url="https://host/repo", revision="main", commit="e" * 40),),
+    env=(("OMP_NUM_THREADS", "8"),),
+    settings=(("a:b", '{"c": 1}'),),
+    files=(FileLock(target="/opt/a", sha256="f" * 64, mode="0755"),),
     python=(
         dataclasses.replace(python("anyio"), layer=2),
         dataclasses.replace(python("lab", marker="sys_platform == 'linux'"), index="lab"),
@@ -80,6 +87,7 @@ FULL = dataclasses.replace(
             base_packages=(apt("base-files", "13.8", architecture="amd64", sha256=""),),
             apt=(apt("git"), apt("r-base", layer=3)),
             environment=B,
+            interpreter=InterpreterLock(version="3.12.8", file="1/x.tar.gz", sha256="f" * 64),
         ),
         "arm64": platform("git", architecture="arm64"),
     },
@@ -91,6 +99,20 @@ TEXT = dump_lock(LOCK)
 def test_a_lock_survives_its_text() -> None:
     assert load_lock(TEXT, source="jupbox.lock") == LOCK
     assert dump_lock(load_lock(TEXT, source="jupbox.lock")) == TEXT
+
+
+def test_an_interpreter_is_in_its_platforms_text_and_digest() -> None:
+    own = InterpreterLock(version="3.12.8", file="20260101/x+y.tar.gz", sha256="f" * 64)
+    with_own = dataclasses.replace(platform("git"), interpreter=own)
+    image = dataclasses.replace(IMAGE, platforms={"amd64": with_own})
+    text = dump_lock(Lock().with_image(image))
+    assert load_lock(text, source="x").images["minimal"] == image
+    assert (
+        image.digest() != dataclasses.replace(IMAGE, platforms={"amd64": platform("git")}).digest()
+    )
+    for old, new in (("3.12.8", "3.12.8;x"), ("20260101/", "../"), ("f" * 64, "f" * 63)):
+        with pytest.raises(LockError, match=r"platforms\.amd64\.interpreter"):
+            load_lock(text.replace(old, new), source="x")
 
 
 def test_all_that_a_lock_may_hold_survives_its_text() -> None:

@@ -293,6 +293,31 @@ def test_base_and_python_come_from_the_nearest_of_the_chain() -> None:
     assert images["c"].requires_python == ">=3.12"
 
 
+@pytest.mark.parametrize(
+    ("keys", "base"),
+    [
+        ("", DEFAULT_BASE),
+        ('requires-python = ">=3.11"', DEFAULT_BASE),
+        ('requires-python = ">=3.11,<3.13"', "debian:bookworm-slim"),
+        ('requires-python = "==3.11.*"', "debian:bookworm-slim"),
+        ('requires-python = "==3.12.*"', DEFAULT_BASE),
+        ('requires-python = "==3.11.*"\nbase = "ubuntu:24.04"', "ubuntu:24.04"),
+        ('requires-python = "==3.11.*"\nbase = "debian:trixie-slim"', "debian:trixie-slim"),
+    ],
+)
+def test_a_base_that_was_not_chosen_is_one_with_the_python_that_is_required(
+    keys: str, base: str
+) -> None:
+    image = parse(f'[images.own]\nextends = "minimal"\n{keys}').image("own")
+    assert image.base == base
+    assert read_definition(definition_label(image)) == image
+
+
+def test_the_requirement_of_what_is_extended_chooses_too() -> None:
+    text = '[images.a]\nextends = "minimal"\nrequires-python = "<3.12"\n[images.b]\nextends = "a"'
+    assert parse(text).image("b").base == "debian:bookworm-slim"
+
+
 def test_a_projects_image_replaces_the_shipped_one_of_its_name() -> None:
     minimal = parse('[images.minimal]\npython = ["jupyterlab==4.4.1"]').image("minimal")
     assert (minimal.python, minimal.shipped) == (("jupyterlab==4.4.1",), False)
@@ -435,7 +460,8 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             '\n[images.datasci]\nextends = "minimal"\npythn = ["x"]',
             "jupbox.toml:4: images.datasci.pythn is not a key of an image.",
             "Did you mean `python`? "
-            "Keys: apt, base, constraints, description, extends, kernels, python, requires-python.",
+            "Keys: apt, base, constraints, description, env, extends, files, "
+            "kernels, python, requires-python, settings.",
         ),
         (
             '[boxes]\nw.host = "h"\nw.prot = 1',

@@ -9,7 +9,15 @@ from typing import Any
 import pytest
 
 from jupbox import reference, tables
-from jupbox.project import Project, box_table, parse_project, shipped_definitions
+from jupbox.project import (
+    CopiedFile,
+    Foreign,
+    Project,
+    box_table,
+    parse_project,
+    shipped_definitions,
+)
+from jupbox.repository import GitReference, GitSource
 
 MODELS = {
     "images.NAME": tables.ImageTable,
@@ -26,6 +34,19 @@ NEW: dict[str, Any] = {
 }
 
 
+class Folder:
+    """`project.Outside` where every file is there, and no repository."""
+
+    def definitions(self, reference: GitReference, *, image: str) -> Foreign:
+        raise AssertionError(reference)
+
+    def file(self, path: str, *, target: str, source: GitSource | None) -> CopiedFile | None:
+        return CopiedFile(target=target, path=path, sha256="a" * 64, executable=False)
+
+    def text(self, path: str, *, source: GitSource) -> str | None:
+        return None
+
+
 def parsed(text: str, shipped: dict[str, str] | None = None) -> Project:
     return parse_project(
         text,
@@ -34,6 +55,7 @@ def parsed(text: str, shipped: dict[str, str] | None = None) -> Project:
         user_text=None,
         user_source="/home/ada/.config/jupbox/config.toml",
         shipped=shipped_definitions() if shipped is None else shipped,
+        outside=Folder(),
     )
 
 
@@ -105,6 +127,8 @@ def test_every_key_stands_in_a_new_file_and_all_examples_can_be_used() -> None:
     assert image.boxes["workbox"].tls is not None
     assert [kernel.name for kernel in project.images["datasci"].kernels] == ["second"]
     assert project.boxes["workbox"].env == (("OMP_NUM_THREADS", "8"),)
+    assert project.images["datasci"].env == (("OMP_NUM_THREADS", "8"),)
+    assert len(project.images["datasci"].settings) == len(project.images["datasci"].files) == 1
 
 
 def test_each_comment_can_be_taken_away_by_itself() -> None:
@@ -143,6 +167,13 @@ python = ["seaborn", "statsmodels>=0.14,<1", "xarray[io]", "zarr", "dask[distrib
 apt = ["ffmpeg"]
 base = "debian:bookworm-slim"
 requires-python = ">=3.11"
+env = { OMP_NUM_THREADS = "4" }
+files = { "/opt/env/share/sites of ours.csv" = "data/sites.csv" }
+
+[images.datasci.settings."@jupyterlab/apputils-extension:themes"]
+theme = "JupyterLab Dark"
+adaptive-theme = false
+sizes = [1, 2.5, { deep = true }]
 
 [images.datasci.kernels.old]
 python = ["pandas<2"]

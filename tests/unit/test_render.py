@@ -20,6 +20,7 @@ from jupbox.lock import (
     AptPackage,
     BaseLock,
     ImageLock,
+    InterpreterLock,
     KernelLock,
     Lock,
     PlatformLock,
@@ -273,6 +274,19 @@ def test_the_environment_holds_nothing_of_jupbox_itself() -> None:
     assert not [name for name in environment_context() if name.startswith("server/")]
 
 
+def test_a_cpython_of_its_own_comes_from_a_stage_of_its_own() -> None:
+    own = InterpreterLock(version="3.12.8", file="20260101/x.tar.gz", sha256="f" * 64)
+    platform = replace(LOCK.platforms["amd64"], interpreter=own)
+    lock = replace(LOCK, platforms={"amd64": platform})
+    context = render.environment_context(lock, architecture="amd64", base="base:tag")
+    text = context["Dockerfile"].decode()
+    key = "cpython-3.12.8-linux-x86_64-gnu"
+    assert f"sh /build/interpreter.sh {key} {'f' * 64} {LOCK.epoch}\n" in text
+    assert f"sh /build/place.sh {LOCK.epoch}\nENV PATH" in text
+    scripts = ("interpreter.sh", "place.sh", "network.sh", "settle.sh")
+    assert {f"build/interpreter/{name}" for name in scripts} <= context.keys()
+
+
 def test_equal_locks_give_equal_contexts() -> None:
     assert environment_context() == environment_context()
 
@@ -459,7 +473,12 @@ def test_an_account_read_from_a_label_is_the_same_configuration() -> None:
 def test_every_instruction_of_a_dockerfile_is_the_templates_own() -> None:
     rendered = environment_context()["Dockerfile"].decode()
     template = (assets.folder("images") / "Dockerfile.j2").read_text()
-    # this lock has no further kernel, and no further layer of Debian packages
-    for start, end in (("for kernel", "endfor"), ("if layer.apt", "endif")):
-        template = re.sub(rf"\{{%- {start}.*?\{{%- {end} %\}}", "", template, flags=re.DOTALL)
+    # this lock has no further kernel, layer of Debian packages, variables, files nor CPython
+    for kind, what in (
+        ("for", "kernel"), ("if", "layer.apt"), ("if", "extra"), ("for", "name, value"),
+        ("if", "interpreter"), ("if", "interpreter"),
+    ):  # fmt: skip
+        part = rf"\{{%- {kind} {what}.*?\{{%- end{kind} %\}}"
+        assert re.search(part, template, flags=re.DOTALL)
+        template = re.sub(part, "", template, count=1, flags=re.DOTALL)
     assert INSTRUCTION.findall(rendered) == INSTRUCTION.findall(template)

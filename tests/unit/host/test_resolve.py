@@ -24,4 +24,4 @@ def test_uv_gets_a_bundle_with_its_whole_path(
 ) -> None:
     monkeypatch.setenv("HOME", "/home/alice")
     environ = {} if named is None else {"SSL_CERT_FILE": named}
-    assert room._with_bundle(environ, bundle).get("SSL_CERT_FILE") == expected
+    assert room.with_bundle(environ, bundle).get("SSL_CERT_FILE") == expected

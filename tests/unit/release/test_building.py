@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Mapping
@@ -16,7 +17,8 @@ from jupbox.console import Stage
 from jupbox.errors import BuildError, DriftError, LockError
 from jupbox.host.base import Base
 from jupbox.host.engine import Engine, Image
-from jupbox.lock import ImageLock
+from jupbox.lock import FileLock, ImageLock
+from jupbox.project import CopiedFile
 from jupbox.release import building, locking
 from jupbox.release.building import Rules
 from jupbox.release.locking import Upgrade
@@ -93,6 +95,34 @@ def test_what_is_built_is_readable_for_everybody_whatever_the_users_umask() -> N
         os.umask(before)
     expected = {"Dockerfile": 0o644, "server": 0o755, "server/deep": 0o755}
     assert engine.modes == expected | {"server/deep/a.py": 0o644}
+
+
+# --- files of the project ------------------------------------------------------------------------
+
+
+COPIED = CopiedFile(target="/opt/a", path="data/a.csv", sha256="", executable=False)
+
+
+def copying(root: Path | None, content: bytes) -> dict[str, bytes]:
+    """What a build in a folder copies, where the lock has a hash of that content."""
+    definition = replace(bench().site.project.image("minimal"), files=(COPIED,))
+    hashed = hashlib.sha256(content).hexdigest()
+    lock = replace(LOCK, files=(FileLock(target="/opt/a", sha256=hashed, mode="0644"),))
+    return building.files_of(bench(root=root).site, definition, lock)
+
+
+def test_files_are_read_from_the_projects_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_bytes(b"a")
+    assert copying(tmp_path, b"a") == {"/opt/a": b"a"}
+    with pytest.raises(LockError, match=r"data/a\.csv is not what jupbox\.lock has"):
+        copying(tmp_path, b"b")
+
+
+def test_a_file_that_is_not_here_is_named(tmp_path: Path) -> None:
+    for root in (tmp_path, None):
+        with pytest.raises(LockError, match=r"data/a\.csv is not here.* at /opt/a"):
+            copying(root, b"a")
 
 
 # --- a lock that holds no longer ----------------------------------------------------------------

@@ -20,6 +20,7 @@ from jupbox.lock import (
     AptPackage,
     BaseLock,
     ImageLock,
+    InterpreterLock,
     Lock,
     PlatformLock,
     PythonPackage,
@@ -95,6 +96,23 @@ def test_a_laptop_without_a_lock_takes_the_running_stacks(tmp_path: Path) -> Non
     assert found is not None
     assert found.digest() == lock.digest()
     assert locking.read_lock(made.site).images["minimal"].digest() == lock.digest()
+
+
+@pytest.mark.parametrize(
+    ("base", "wanted", "remedy"),
+    [
+        ("debian:trixie-slim", "<3.12", 'write base = "debian:bookworm-slim", which has it'),
+        ("debian:bookworm-slim", "==3.12.*", "debian:trixie-slim has 3.13"),
+    ],
+)
+def test_a_base_without_the_required_python_is_an_error_that_says_which_has_it(
+    base: str, wanted: str, remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    minimal = replace(bench().site.project.image("minimal"), base=base, requires_python=wanted)
+    monkeypatch.setattr(locking, "resolve_interpreter", lambda *_, **more: None)
+    with pytest.raises(ResolveError, match=f"{base} has Python 3.14; minimal requires ") as caught:
+        locking._interpreter(bench().site, minimal, "3.14", look(), None)
+    assert remedy in caught.value.remedy
 
 
 OLD_TEXT = "schema = 1\n"
@@ -633,7 +651,35 @@ def test_another_python_has_packages_of_its_own(resolver: Resolver) -> None:
     assert found.epoch == old.epoch
 
 
-def test_a_python_that_the_definition_refuses_is_an_error(resolver: Resolver) -> None:
+def test_a_python_that_the_definition_refuses_is_an_error(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(locking, "resolve_interpreter", lambda *_, **more: None)
     resolver.define(TOML.replace("base =", 'requires-python = ">=3.14"\nbase ='))
     with pytest.raises(ResolveError, match=r"has Python 3\.13; low requires >=3\.14"):
         resolver()
+
+
+def test_a_python_that_the_base_has_not_is_one_of_its_own_and_stays(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str | None] = []
+
+    def resolve(wanted: str, uv: object, *, architecture: str, version: str | None) -> object:
+        asked.append(version)
+        return InterpreterLock(version=f"3.14.{len(asked)}", file="1/x", sha256="f" * 64)
+
+    monkeypatch.setattr(locking, "resolve_interpreter", resolve)
+    text = TOML.replace("base =", 'requires-python = ">=3.14"\nbase =')
+    resolver.define(text)
+    first = resolver()
+    part = first.platforms["amd64"]
+    assert (part.python_version, part.interpreter and part.interpreter.version) == (
+        "3.14",
+        "3.14.1",
+    )
+    resolver.define(text.replace("apt = [", 'apt = ["vim", ', 1))
+    again = resolver(old=first).platforms["amd64"].interpreter
+    assert (again == part.interpreter, asked) == (True, [None])
+    moved = resolver(old=first, upgrade=Upgrade(everything=True)).platforms["amd64"].interpreter
+    assert (moved and moved.version, asked) == ("3.14.2", [None, None])
