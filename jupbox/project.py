@@ -69,6 +69,7 @@ class ImageDefinition:
 
     `python` and `apt` are the union along the chain, the root of the chain first;
     `layers` keeps them apart, in the same order, so that images can share layers.
+    `registry` says where built images are shared, and nothing of what is in them.
     Of kernels of the same name the one nearest to the image holds.
     """
 
@@ -80,6 +81,7 @@ class ImageDefinition:
     shipped: bool
     layers: tuple[Layer, ...]
     kernels: tuple[Kernel, ...] = ()
+    registry: str | None = None
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -157,6 +159,7 @@ class Box:
     name: str
     host: str
     image: str = DEFAULT_IMAGE
+    build: Literal["box", "here"] = "box"
     files: str = "~/notebooks"
     expose: str = "tunnel"
     port: int | Literal["auto"] = 8888
@@ -443,6 +446,7 @@ def _flatten(name: str, drafts: Mapping[str, _Draft]) -> ImageDefinition:
         shipped=drafts[name].shipped,
         layers=layers,
         kernels=_kernels([drafts[part] for part in chain]),
+        registry=_nearest([drafts[part].table.registry for part in chain]),
     )
     _check_server(definition, drafts[name])
     return definition
@@ -514,7 +518,17 @@ def _boxes(boxes: Mapping[str, BoxTable], folder: Path) -> dict[str, Box]:
 def _box(name: str, table: BoxTable, folder: Path) -> Box:
     given: dict[str, Any] = {
         key: value
-        for key in ("image", "files", "expose", "port", "memory", "cpus", "shm_size", "gpus")
+        for key in (
+            "image",
+            "build",
+            "files",
+            "expose",
+            "port",
+            "memory",
+            "cpus",
+            "shm_size",
+            "gpus",
+        )
         if (value := getattr(table, key)) is not None
     }
     tls = None
@@ -556,6 +570,8 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         last["base"] = definition.base
     if definition.requires_python:
         last["requires-python"] = definition.requires_python
+    if definition.registry:
+        last["registry"] = definition.registry
     if definition.kernels:
         last["kernels"] = {
             kernel.name: {
