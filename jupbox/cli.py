@@ -144,6 +144,9 @@ def up(
     upgrade: Annotated[
         bool, typer.Option("--upgrade", help="Move to this jupbox's own server files too.")
     ] = False,
+    push: Annotated[
+        bool, typer.Option("--push", help="Push the environment image to its `registry`.")
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -190,9 +193,11 @@ def up(
         raise typer.BadParameter("--out goes with --dry-run.")
     if partial and source is None:
         raise typer.BadParameter("--partial goes with --from.")
-    _run("up", box_name=box, setup=setup, upgrade=upgrade, dry_run=dry_run, out=out, yes=yes,
-         locked=locked, allow_drift=allow_drift, source=source, partial=partial, verbose=verbose,
-         debug=debug)  # fmt: skip
+    if push and dry_run:
+        raise typer.BadParameter("--push does not go with --dry-run.")
+    _run("up", box_name=box, setup=setup, upgrade=upgrade, push=push, dry_run=dry_run, out=out,
+         yes=yes, locked=locked, allow_drift=allow_drift, source=source, partial=partial,
+         verbose=verbose, debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)

@@ -161,6 +161,14 @@ class DriftError(JupboxError):
     remedy_hint = "`jupbox verify --rebuild` lists what differs"
 
 
+class RegistryError(JupboxError):
+    """A registry wants a login, serves another image than the lock's, or takes none in."""
+
+    exit_code = 27
+    meaning = "registry refuses, or serves another image"
+    remedy_hint = "`docker login HOST` on this machine, or have the right image pushed"
+
+
 class PortTakenError(JupboxError):
     """The port of the stack belongs to somebody else."""
 

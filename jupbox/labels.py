@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 KIND: Final = "dev.jupbox.kind"
-"""`environment`, `sealed`, `server`, or `volume`."""
+"""`environment`, `part`, `body`, `sealed`, `server`, or `volume`."""
 STACK: Final = "dev.jupbox.stack"
 BOX: Final = "dev.jupbox.box"
 OWNER: Final = "dev.jupbox.owner"
@@ -39,3 +39,5 @@ TEMPLATE: Final = "dev.jupbox.template"
 """Digest of the compose file's template."""
 OWN_CERTIFICATE: Final = "dev.jupbox.own-certificate"
 """`yes` where `tls` named one."""
+BLOBS: Final = "dev.jupbox.blobs"
+"""Digests of a part image's layers as they are stored, as JSON."""

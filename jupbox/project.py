@@ -96,6 +96,7 @@ class ImageDefinition:
 
     `python` and `apt` are the union along the chain, the root of the chain first;
     `layers` keeps them apart, in the same order, so that images can share layers.
+    `registry` says where built images are shared, and nothing of what is in them.
     Of kernels, variables, settings and files of the same name the one nearest to the image holds.
 
     Attributes:
@@ -117,6 +118,7 @@ class ImageDefinition:
     settings: tuple[tuple[str, str], ...] = ()
     files: tuple[CopiedFile, ...] = ()
     sources: tuple[GitSource, ...] = field(default=(), compare=False)
+    registry: str | None = None
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -197,6 +199,7 @@ class Box:
     name: str
     host: str
     image: str = DEFAULT_IMAGE
+    build: Literal["box", "here"] = "box"
     files: str = "~/notebooks"
     expose: str = "tunnel"
     port: int | Literal["auto"] = 8888
@@ -631,6 +634,7 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
         settings=_settings([draft.table for draft in chain]),
         files=_files(chain, beyond),
         sources=tuple(dict.fromkeys(draft.source for draft in chain if draft.source)),
+        registry=_nearest([draft.table.registry for draft in chain]),
     )
     _check_server(definition, drafts[name])
     return definition
@@ -809,7 +813,17 @@ def _boxes(boxes: Mapping[str, BoxTable], folder: Path) -> dict[str, Box]:
 def _box(name: str, table: BoxTable, folder: Path) -> Box:
     given: dict[str, Any] = {
         key: value
-        for key in ("image", "files", "expose", "port", "memory", "cpus", "shm_size", "gpus")
+        for key in (
+            "image",
+            "build",
+            "files",
+            "expose",
+            "port",
+            "memory",
+            "cpus",
+            "shm_size",
+            "gpus",
+        )
         if (value := getattr(table, key)) is not None
     }
     tls = None
@@ -857,6 +871,8 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         last["settings"] = {plugin: json.loads(values) for plugin, values in definition.settings}
     if definition.files:
         last["files"] = {file.target: file.path for file in definition.files}
+    if definition.registry:
+        last["registry"] = definition.registry
     if definition.kernels:
         last["kernels"] = {
             kernel.name: {

@@ -41,6 +41,12 @@ _IMAGE_REFERENCE: Final = re.compile(
     r"(:\w[\w.-]{0,127})?(@sha256:[0-9a-f]{64})?",
     re.ASCII,
 )
+# the host is always named: Docker would take a name without one for its own registry's
+_REGISTRY: Final = re.compile(
+    r"(localhost(:\d+)?|[A-Za-z0-9][A-Za-z0-9-]*(\.[A-Za-z0-9-]+)+(:\d+)?|[A-Za-z0-9-]+:\d+)"
+    r"(/[a-z0-9]+(([._]|__|-+)[a-z0-9]+)*)+",
+    re.ASCII,
+)
 _REQUIRES_PYTHON: Final = re.compile(
     r"\s*(~=|==|!=|<=|>=|<|>)\s*\d+(\.\d+)*(\.\*)?(\s*,\s*(~=|==|!=|<=|>=|<|>)\s*\d+(\.\d+)*(\.\*)?)*\s*"
 )
@@ -145,6 +151,7 @@ def did_you_mean(name: str, known: Iterable[str], *, kind: str) -> str:
 _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "apt": ("a list of Debian package names", 'apt = ["ffmpeg"]'),
     "base": ("the name of a Debian or Ubuntu image", 'base = "debian:trixie-slim"'),
+    "build": ('"box" or "here"', 'build = "here"'),
     "boxes": ("a table of boxes", "[boxes.workbox]"),
     "ca-bundle": ("a path", 'ca-bundle = "~/company-ca.pem"'),
     "cert": ("a path", 'cert = "certificates/workbox.pem"'),
@@ -180,6 +187,10 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "ports": ("a list of numbers from 1 to 65535", "ports = [8501]"),
     "port": ('a number from 1 to 65535, or "auto"', "port = 8888"),
     "python": ("a list of Python requirements", 'python = ["numpy", "pandas>=2"]'),
+    "registry": (
+        "a registry's host and a repository there",
+        'registry = "registry.example.org/team/datasci"',
+    ),
     "requires-python": ("a range of Python versions", 'requires-python = ">=3.11"'),
     "settings": (
         "a table of JupyterLab's plugins and their settings",
@@ -466,6 +477,9 @@ class ImageTable(_Table):
     requires_python: Annotated[str, _matching(_REQUIRES_PYTHON)] | None = _key(
         "which Python: that of the base, else of another Debian base", default="any"
     )
+    registry: Annotated[str, _matching(_REGISTRY)] | None = _key(
+        "where its images are looked for before one is built, and where `up --push` puts them"
+    )
     kernels: dict[Annotated[_Name, AfterValidator(_kernel_name)], KernelTable] = _key(
         "further Python environments in the same image, each a kernel with packages of its own",
         default_factory=dict,
@@ -505,6 +519,11 @@ class BoxTable(_Table):
     )
     image: _Name | None = _key(
         "an image of this file, or one that ships", default=f"`{DEFAULT_IMAGE}`"
+    )
+    build: Literal["box", "here"] | None = _key(
+        'where its image is built: on the `"box"`, or `"here"` on this machine\'s engine, which '
+        "sends the layers that the box lacks; the box then needs no network but ssh",
+        default='`"box"`',
     )
     files: Annotated[str, AfterValidator(_files)] | None = _key(
         'the host\'s folder where JupyterLab opens, or `"volume"`', default="`~/notebooks`"

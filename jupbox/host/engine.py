@@ -6,6 +6,7 @@ go to the engine on standard input alone, never in argv or environment.
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import os
@@ -36,7 +37,7 @@ from jupbox.errors import (
     PortTakenError,
 )
 from jupbox.host.machine import LocalMachine
-from jupbox.secret import without_credentials
+from jupbox.secret import Secret, without_credentials
 from jupbox.tables import SERVER_PORT
 
 if TYPE_CHECKING:
@@ -342,6 +343,81 @@ class Engine:
             return self._docker("pull", "--quiet", reference, timeout=timeout).returncode == 0
         except EngineError:
             return False
+
+    @contextmanager
+    def saving(self, reference: str) -> Iterator[IO[bytes]]:
+        """The archive of an image (`docker save`) as it comes.
+
+        Raises:
+            EngineError: the engine refuses; said at the end.
+        """
+        with tempfile.TemporaryFile() as said:
+            client = subprocess.Popen(
+                [*self._command, "save", reference],
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, process_group=0,
+            )  # fmt: skip
+            assert client.stdout is not None
+            try:
+                yield client.stdout
+                client.stdout.read()  # what pads its end
+            except BaseException:
+                client.kill()
+                raise
+            finally:
+                client.stdout.close()
+                code = client.wait()
+            if code != 0:
+                said.seek(0)
+                raise self.error("reading an image", said.read().decode(errors="replace"))
+
+    def load(self, archive: Path) -> None:
+        """Take in an archive of an image, compressed or not; a Ctrl-C ends it at once.
+
+        Raises:
+            EngineError: the engine refuses it.
+        """
+        with archive.open("rb") as file:
+            done = subprocess.run(
+                [*self._command, "load", "--quiet"],
+                stdin=file, capture_output=True, check=False, process_group=0,
+            )  # fmt: skip
+        if done.returncode != 0:
+            raise self.error("taking in an image", done.stderr.decode(errors="replace"))
+
+    def keeps_content(self) -> bool:
+        """Whether it has the containerd image store, which keeps layers as they came."""
+        kinds = dict(self.info().get("DriverStatus") or [])
+        return str(kinds.get("driver-type", "")).startswith("io.containerd.")
+
+    def push(self, reference: str) -> str:
+        """Push an image with the credentials of this machine's docker; why not, empty if it did."""
+        done = self._docker("push", "--quiet", reference)
+        lines = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
+        return "" if done.returncode == 0 else without_credentials(lines[-1])
+
+    def request(self, path: str, headers: Mapping[str, Secret], *, timeout: float) -> int:
+        """The status of a GET of the engine's own API.
+
+        Args:
+            path: without a version, which is the engine's newest then.
+            headers: what they hold is secret.
+            timeout: seconds.
+
+        Raises:
+            EngineError: it does not answer, or not in time.
+            HostError: the connection was lost.
+        """
+        connection = http.client.HTTPConnection("docker", timeout=timeout)
+        connection.sock = sockets.socket(sockets.AF_UNIX)
+        connection.sock.settimeout(timeout)
+        try:
+            connection.sock.connect(str(self._socket))
+            connection.request("GET", path, headers={k: v.reveal() for k, v in headers.items()})
+            return connection.getresponse().status
+        except (OSError, http.client.HTTPException):
+            raise self.unreachable() or self._silent() from None
+        finally:
+            connection.close()
 
     def tag(self, image: str, tag: str) -> None:
         """Give an image one more tag."""

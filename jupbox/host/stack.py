@@ -366,6 +366,12 @@ def prune(engine: Engine, state: State, *, keep: int) -> None:
     for image in engine.images({label.STACK: state.name, label.KIND: "body"}):
         for tag in set(image.tags) - bodies:
             engine.remove_image(tag)
+    needed = {release.image.labels.get(label.LOCK) for release in state.releases[:keep]}
+    for image in engine.images({label.STACK: state.name, label.KIND: "part"}):
+        for tag in image.tags:
+            # a transfer that was cut off and not gone on with; what is whole says what came
+            if ":sent-" not in tag or image.labels.get(label.LOCK) not in needed:
+                engine.remove_image(tag)
     kept = {release.generation for release in state.releases[:keep]}
     for volume in state.volumes:
         generation = _generation(volume)

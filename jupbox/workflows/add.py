@@ -12,7 +12,7 @@ from jupbox.errors import ConfigError, JupboxError
 from jupbox.host.files import write_atomic
 from jupbox.lock import ImageLock, PythonPackage
 from jupbox.project import Project, package_name
-from jupbox.release import inside, locking
+from jupbox.release import inside, locking, workshop
 from jupbox.site import PROJECT_FILE, Site, Surroundings, load_project, project_of
 from jupbox.workflows.found import Found, find, place
 
@@ -40,7 +40,9 @@ def add(
         with console.stage("Asking the Python index" + (" and apt" if apt else "")) as stage:
             old = locking.usable_lock(site, project.image(box.image))
             definition = wanted.project.image(image)
-            lock = locking.resolve_lock(wanted, definition, stage=stage, old=old, record=False)
+            lock = locking.resolve_lock(
+                workshop.of(wanted), definition, stage=stage, old=old, record=False
+            )
         live = _install(found, lock, kernel=kernel, console=console) if packages else None
         # last, so that what failed before has changed no file
         _write(wanted, path, before, after, lock)

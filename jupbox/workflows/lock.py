@@ -11,7 +11,7 @@ from jupbox.errors import LockError, UnknownNameError
 from jupbox.host import git
 from jupbox.lock import Change, ImageLock, Lock, load_lock
 from jupbox.project import Box, Project
-from jupbox.release import locking
+from jupbox.release import locking, workshop
 from jupbox.release.locking import Upgrade
 from jupbox.site import LOCK_FILE, Surroundings, connect, load_project
 from jupbox.workflows.found import place
@@ -50,7 +50,7 @@ def lock(
         old = before.images.get(name)
         with console.stage(f"Locking {name}") as stage:
             new = locking.resolve_lock(
-                site, project.image(name), stage=stage, old=old, upgrade=moving
+                workshop.of(site), project.image(name), stage=stage, old=old, upgrade=moving
             )
         _report(name, old.only(site.facts.architecture) if old else None, new, console)
 

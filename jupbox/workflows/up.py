@@ -22,8 +22,11 @@ from jupbox.release import (
     inside,
     locking,
     placing,
+    providing,
     sealing,
+    sharing,
     sidecars,
+    workshop,
 )
 from jupbox.release.building import Rules
 from jupbox.render import Stack
@@ -40,7 +43,7 @@ CONTEXT: Final = "made by jupbox"
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
     yes: bool, dry_run: bool, out: Path | None, locked: bool, allow_drift: bool,
-    source: str | None, partial: bool,
+    source: str | None, partial: bool, push: bool,
 ) -> int:  # fmt: skip
     """Make the box run what the project says, or a repository; nothing where it already does.
 
@@ -53,6 +56,8 @@ def up(
     """
     project = load_project(around)
     box = project.box(box_name)
+    if push:
+        sharing.registry_of(project.image(box.image))  # before minutes of building
     rules = Rules(locked=locked, allow_drift=allow_drift)
     repository = None
     if source is not None:
@@ -78,7 +83,7 @@ def up(
         target = _target(found, console, rules, upgrade=upgrade)
         target = _lock(found, target, console, rules, upgrade=upgrade)
         _prepare_host(found, target)
-        target = _build(found, target, console, rules)
+        target = _build(found, target, console, rules, upgrade=upgrade, push=push)
         prepared, sealed = _seal(found, target, console)
         try:
             _run(found, target, sealed, console)
@@ -143,7 +148,7 @@ def _preview(
             with console.stage(f"Locking {target.definition.name}") as stage:
                 old = locking.usable_lock(site, target.definition)
                 lock = locking.resolve_lock(
-                    site, target.definition, stage=stage, old=old, record=False
+                    workshop.of(site), target.definition, stage=stage, old=old, record=False
                 )
         write(found, target.stack, lock, target.definition, out)
         console.plain(f"Written to {out}: both images' build contexts and the compose file.")
@@ -226,7 +231,7 @@ def _target(
     lost = state.newest is None and state.seal_volume and target.environment is None
     if lost and lock and not look_only:
         # all images were pruned: one is needed to look into the seal volume with
-        target = _build(found, target, console, rules)
+        target = _build(found, target, console, rules, upgrade=upgrade)
     own = sealing.own_fingerprint(site, state)
     wanted = plan.Wanted(
         environment=target.lock.digest() if target.locked else None,
@@ -248,7 +253,9 @@ def _lock(found: Found, target: Target, console: Console, rules: Rules, *, upgra
         return target
     with console.stage(f"Locking {target.definition.name}") as stage:
         old = locking.usable_lock(found.site, target.definition)
-        lock = locking.resolve_lock(found.site, target.definition, stage=stage, old=old)
+        lock = locking.resolve_lock(
+            workshop.of(found.site), target.definition, stage=stage, old=old
+        )
     return _target(found, console, rules, upgrade=upgrade, lock=lock)
 
 
@@ -258,14 +265,23 @@ def _prepare_host(found: Found, target: Target) -> None:
         deploying.ensure_files(found.site, target.stack)
 
 
-def _build(found: Found, target: Target, console: Console, rules: Rules) -> Target:
-    if Action.BUILD not in target.actions:
-        return target
-    with console.stage("Building the environment image") as stage:
-        lock, image = building.build(
-            found.site, target.definition, target.lock, fresh=target.fresh, rules=rules,
-            stage=stage, note=console.note,
+def _build(
+    found: Found,
+    target: Target,
+    console: Console,
+    rules: Rules,
+    *,
+    upgrade: bool,
+    push: bool = False,
+) -> Target:
+    site, lock, image = found.site, target.locked, target.environment
+    if Action.BUILD in target.actions or (push and image is None):
+        lock, image = providing.provide(
+            site, target.definition, target.lock, fresh=target.fresh, rules=rules,
+            upgrade=upgrade, console=console,
         )  # fmt: skip
+    if push and lock and image:
+        providing.push(site, target.definition, lock, image, console)
     return replace(target, locked=lock, environment=image)
 
 

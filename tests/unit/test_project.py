@@ -170,6 +170,30 @@ def test_every_key_of_a_box_is_taken_over() -> None:
     assert read_box(box_label(box), name="workbox", host=box.host) == replace(box, tls=None)
 
 
+@pytest.mark.parametrize("place", ["box", "here"])
+def test_a_box_says_where_its_image_is_built(place: str) -> None:
+    box = parse(f'[boxes.w]\nbuild = "{place}"').box("w")
+    assert box.build == place
+    assert read_box(box_label(box), name="w", host="w") == box
+
+
+def test_a_registry_is_inherited_and_makes_no_lock_stale() -> None:
+    text = '[images.a]\nextends = "minimal"\n{}[images.b]\nextends = "a"\npython = ["x"]'
+    without = parse(text.format("")).image("b")
+    named = parse(text.format('registry = "localhost:5000/team/a"\n')).image("b")
+    assert (without.registry, named.registry) == (None, "localhost:5000/team/a")
+    assert named.digest == without.digest
+    assert read_definition(definition_label(named)).registry == named.registry
+
+
+@pytest.mark.parametrize(
+    "registry", ["team/x", "example.org", "example.org/x:tag", "https://example.org/x", "a.b/X"]
+)
+def test_a_registry_is_a_host_and_a_repository(registry: str) -> None:
+    error = failure(f'[images.d]\nextends = "minimal"\nregistry = "{registry}"')
+    assert "images.d.registry must be a registry's host and a repository there" in error.message
+
+
 def test_the_only_box_of_the_project_needs_no_name() -> None:
     assert parse("[boxes.a]", user="[boxes.mine]").box(None).name == "a"
     assert parse("", user="[boxes.mine]").box(None).name == "mine"
@@ -461,12 +485,12 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             "jupbox.toml:4: images.datasci.pythn is not a key of an image.",
             "Did you mean `python`? "
             "Keys: apt, base, constraints, description, env, extends, files, "
-            "kernels, python, requires-python, settings.",
+            "kernels, python, registry, requires-python, settings.",
         ),
         (
             '[boxes]\nw.host = "h"\nw.prot = 1',
             "jupbox.toml:3: boxes.w.prot is not a key of a box.",
-            "Did you mean `port`? Keys: cpus, env, expose, files, gpus, group_add, host, "
+            "Did you mean `port`? Keys: build, cpus, env, expose, files, gpus, group_add, host, "
             "image, memory, mounts, names, port, ports, shm_size, tls.",
         ),
         (

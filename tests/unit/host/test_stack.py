@@ -326,6 +326,18 @@ def test_environments_of_old_releases_go_unless_somebody_uses_them(
     assert left == {f"jupbox-env:{name}" for name in names}
 
 
+def test_what_is_left_of_transfers_goes_unless_it_says_what_is_there(
+    fake: FakeEngine, engine: Engine
+) -> None:
+    fake.all_images.append(sealed_image(NAME, 1, **{label.LOCK: "in use"}))
+    parts = {"part-a-1": "in use", "sent-a-2": "in use", "sent-b-2": "gone"}
+    for tag, lock in parts.items():
+        labels = {label.STACK: NAME, label.KIND: "part", label.LOCK: lock}
+        fake.all_images.append(image(f"{NAME}:{tag}", labels))
+    room.prune(engine, state(fake), keep=3)
+    assert {i.tags[0] for i in fake.all_images} == {f"{NAME}:seal-1", f"{NAME}:sent-a-2"}
+
+
 # --- all that there is of it ------------------------------------------------------------------
 
 BOBS = "jupbox-bob_workbox"
