@@ -207,6 +207,8 @@ def environment_context(
             interpreter=_interpreter(lock, architecture),
             env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
             extra=bool(lock.files or lock.settings),
+            sources=not lock.reproducible,
+            run=bool(lock.run),
         )
     )
     parts = {
@@ -217,6 +219,7 @@ def environment_context(
         **_scripts("tools", "network.sh", "tools.sh"),
         **_scripts("finish", "settle.sh", "finish.sh"),
         **_extra_context(lock, files),
+        **_run_context(lock),
     }
     if platform.interpreter:
         names = ("network.sh", "settle.sh", "interpreter.sh", "place.sh")
@@ -279,6 +282,17 @@ def _extra_context(lock: ImageLock, files: Mapping[str, bytes]) -> dict[str, byt
         text = json.dumps(settings, indent=4, sort_keys=True) + "\n"
         found[f"build/extra/0644{OVERRIDES}"] = text.encode()
     return found | _scripts("extra", "settle.sh", "extra.sh") if found else {}
+
+
+def _run_context(lock: ImageLock) -> dict[str, bytes]:
+    """The files of the step that runs a definition's own commands."""
+    if not lock.run:
+        return {}
+    commands = "".join(f"{_one_line(command)}\n" for command in lock.run)
+    return {
+        "build/run/commands.txt": commands.encode(),
+        **_scripts("run", "network.sh", "settle.sh", "run.sh"),
+    }
 
 
 def docker_string(value: str) -> str:

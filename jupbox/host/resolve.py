@@ -79,8 +79,9 @@ def resolve_python(
     prefer: Sequence[PythonPackage] = (),
     index_names: Mapping[str, str] = MappingProxyType({}),
     constraints: Sequence[str] = (),
+    sources: bool = False,
 ) -> tuple[PythonPackage, ...]:
-    """The packages that satisfy `requirements` on Linux, x86-64 and arm64, from wheels alone.
+    """The packages that satisfy `requirements` on Linux, x86-64 and arm64.
 
     Args:
         requirements: PEP 508 strings without addresses.
@@ -92,6 +93,8 @@ def resolve_python(
         prefer: versions that are taken where they fit, so that nothing moves without need.
         index_names: names of further indexes, by `indexes.plain` address; packages keep them.
         constraints: versions that must be taken, of packages that nothing here asks for perhaps.
+        sources: take source distributions, too, and not wheels alone; one that does not say what
+            it needs is asked by running its build here.
 
     Raises:
         ResolveError: they do not resolve, or the index cannot be reached.
@@ -103,7 +106,13 @@ def resolve_python(
     run = _Uv(program=uv or find_uv(), environ=with_bundle(environ, ca_bundle), cwd=cwd)
     compiled = {
         architecture: _compile(
-            requirements, python_version, machine, run, prefer=prefer, constraints=constraints
+            requirements,
+            python_version,
+            machine,
+            run,
+            prefer=prefer,
+            constraints=constraints,
+            sources=sources,
         )
         for architecture, machine in MACHINES.items()
     }
@@ -216,23 +225,25 @@ class _Uv:
         )
 
 
-def _arguments(python_version: str, machine: str) -> list[str]:
+def _arguments(python_version: str, machine: str, *, sources: bool) -> list[str]:
     return [
         *("pip", "compile", "-"),
         *("--quiet", "--color", "never", "--no-progress"),
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
         "--emit-index-annotation",
-        *("--generate-hashes", "--only-binary", ":all:", "--no-universal"),
+        *("--generate-hashes", "--no-universal"),
+        *(() if sources else ("--only-binary", ":all:")),
         *("--python-version", python_version),
         *("--python-platform", _PLATFORM.format(machine=machine)),
-        # Nothing is built, so any interpreter does; without this uv downloads one of that version.
+        # At most a source distribution is asked what it needs, so any interpreter does; without
+        # this uv downloads one of that version.
         *("--python", sys.executable, "--no-python-downloads"),
     ]
 
 
 def _compile(
     requirements: Sequence[str], python_version: str, machine: str, uv: _Uv, *,
-    prefer: Sequence[PythonPackage], constraints: Sequence[str],
+    prefer: Sequence[PythonPackage], constraints: Sequence[str], sources: bool,
 ) -> list[PythonPackage]:  # fmt: skip
     text = "\n".join(requirements) + "\n"
     with TemporaryDirectory(prefix="jupbox-") as folder:
@@ -240,7 +251,8 @@ def _compile(
         output = Path(folder, "requirements.txt")
         # what stands in its output already, uv keeps where it can
         output.write_text("".join(f"{one.name}=={one.version}\n" for one in prefer))
-        arguments = [*_arguments(python_version, machine), "--output-file", str(output)]
+        arguments = _arguments(python_version, machine, sources=sources)
+        arguments += ["--output-file", str(output)]
         if constraints:
             pins = Path(folder, "constraints.txt")
             pins.write_text("".join(f"{one}\n" for one in constraints))
@@ -255,7 +267,10 @@ def _compile(
     raise ResolveError(
         f"The Python packages do not resolve (Python {python_version}, {machine}): "
         f"{_reason(done.stderr)}",
-        remedy="Change the requirement in jupbox.toml; only wheels for Linux count.",
+        remedy="Change the requirement in jupbox.toml; source distributions count, too, as the "
+        "definition is not reproducible."
+        if sources
+        else "Change the requirement in jupbox.toml; only wheels for Linux count.",
     )
 
 

@@ -361,7 +361,8 @@ def _resolve_python(
         "cwd": site.project.root,
         "index_names": network.index_names,
     }
-    resolve = cast(_Resolve, partial(resolve_python, **asking))
+    sources = not definition.reproducible
+    resolve = cast(_Resolve, partial(resolve_python, **asking, sources=sources))
 
     def stay(packages: Sequence[PythonPackage]) -> tuple[PythonPackage, ...]:
         return () if upgrade.of("python") else upgrade.without(packages)
@@ -400,6 +401,8 @@ def completed(image: ImageLock, definition: ImageDefinition) -> ImageLock:
         env=definition.env,
         settings=definition.settings,
         files=files,
+        run=definition.run,
+        reproducible=definition.reproducible,
     )
 
 
