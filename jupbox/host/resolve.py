@@ -43,6 +43,7 @@ _CONCLUSION: Final = re.compile(
     r"^because |, we can conclude that your requirements are unsatisfiable", re.IGNORECASE
 )
 _NO_BUILD: Final = re.compile(r" because building from source is disabled[^()]*(\([^()]*\))?")
+_FAILED_BUILD: Final = re.compile(r"Failed to (?:download and )?build `(?P<package>[^`]+)`")
 _LONGEST_REASON: Final = 300
 
 
@@ -260,6 +261,8 @@ def _compile(
         done = uv(arguments, text)
         if done.returncode == 0:
             return list(_packages(output.read_text(encoding="utf-8")))
+        if sources and (failed := _failed_build(done.stderr)):
+            raise failed
         # What fails the same way without a network has nothing to do with the index.
         if done.returncode != _UNSATISFIABLE:
             offline = uv([*arguments, "--offline"], text)
@@ -336,6 +339,21 @@ def _reason(stderr: str) -> str:
         why = re.split(r"(?<=\.) (?=And |Because )", why)[-1].removeprefix("And ")
     hint = next((block.text for block in blocks if block.kind == "hint"), "")
     return _short(_NO_BUILD.sub("", _CONCLUSION.sub("", f"{why} {hint}")).strip())
+
+
+def _failed_build(stderr: str) -> ResolveError | None:
+    """The error of a source distribution whose build did not say what it needs."""
+    failed = _FAILED_BUILD.search(stderr)
+    if failed is None:
+        return None
+    said = without_credentials(re.split(r"^hint: ", stderr[failed.end() :], flags=re.MULTILINE)[0])
+    words = [line for line in map(_one_line, said.splitlines()) if line]
+    return ResolveError(
+        f"{without_credentials(failed['package'])} has no wheel that fits, and the build of its "
+        f"source distribution failed here: {_short(words[-1] if words else 'uv gives no reason.')}",
+        remedy="Install on this machine what its build asks for, or take a version that has wheels "
+        "for Linux.",
+    )
 
 
 def _cause(stderr: str) -> str:
