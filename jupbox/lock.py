@@ -81,6 +81,7 @@ class PythonPackage:
         hashes: of any file of that version that may be installed, each `sha256:` and 64 hex digits.
         layer: of the image, as an `AptPackage` has.
         index: the name of the index that it comes from, None for the first one.
+        source: it may be built from its source distribution, which needs what no lock holds.
     """
 
     name: str
@@ -89,6 +90,7 @@ class PythonPackage:
     hashes: tuple[str, ...]
     layer: int = 1
     index: str | None = None
+    source: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -429,7 +431,8 @@ def _python_text(package: PythonPackage) -> str:
         layer=_layer(package.layer),
     ).removesuffix(" }")  # fmt: skip
     hashes = ", ".join(quote(item) for item in sorted(package.hashes))
-    return f"{head}, hashes = [{hashes}] }}"
+    source = ", source = true" if package.source else ""
+    return f"{head}{source}, hashes = [{hashes}] }}"
 
 
 def _inline(**values: str | int | None) -> str:
@@ -493,6 +496,7 @@ class _PythonPart(_Part):
     marker: _Marker | None = None
     layer: _Layer = 1
     index: _Index | None = None
+    source: bool = False
     hashes: Annotated[list[_Hash], Field(min_length=1)]
 
     def value(self) -> PythonPackage:
@@ -591,9 +595,11 @@ class _ImagePart(_Part):
     reproducible: bool = True
 
     @model_validator(mode="after")
-    def _runs_nothing_unsaid(self) -> _ImagePart:
-        if self.run and self.reproducible:
-            raise ValueError("commands, and reproducible")
+    def _promises_what_it_can(self) -> _ImagePart:
+        of_kernels = [package for kernel in self.kernels.values() for package in kernel.python]
+        built = any(package.source for package in (*self.python, *of_kernels))
+        if self.uv.source or (self.reproducible and (self.run or built)):
+            raise ValueError("what differs between builds, and reproducible")
         return self
 
     def value(self, name: str) -> ImageLock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -203,11 +203,12 @@ def environment_context(
             cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
             epoch=lock.epoch,
             layers=layers,
-            kernels=sorted(lock.kernels),
+            kernels=[
+                (name, _any_source(lock.kernels[name].python)) for name in sorted(lock.kernels)
+            ],
             interpreter=_interpreter(lock, architecture),
             env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
             extra=bool(lock.files or lock.settings),
-            sources=not lock.reproducible,
             run=bool(lock.run),
         )
     )
@@ -238,6 +239,15 @@ class Layer:
     number: int
     apt: tuple[AptPackage, ...]
     python: tuple[PythonPackage, ...]
+
+    @property
+    def sources(self) -> bool:
+        """Whether source distributions may be among its Python packages."""
+        return _any_source(self.python)
+
+
+def _any_source(packages: Iterable[PythonPackage]) -> bool:
+    return any(package.source for package in packages)
 
 
 def _layer_context(layer: Layer) -> dict[str, bytes]:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -94,8 +95,8 @@ def resolve_python(
         prefer: versions that are taken where they fit, so that nothing moves without need.
         index_names: names of further indexes, by `indexes.plain` address; packages keep them.
         constraints: versions that must be taken, of packages that nothing here asks for perhaps.
-        sources: take source distributions, too, and not wheels alone; one that does not say what
-            it needs is asked by running its build here.
+        sources: where wheels alone do not do, take source distributions, too; one that does not
+            say what it needs is asked by running its build here.
 
     Raises:
         ResolveError: they do not resolve, or the index cannot be reached.
@@ -105,24 +106,45 @@ def resolve_python(
     if not requirements:
         return ()
     run = _Uv(program=uv or find_uv(), environ=with_bundle(environ, ca_bundle), cwd=cwd)
-    compiled = {
-        architecture: _compile(
-            requirements,
-            python_version,
-            machine,
-            run,
-            prefer=prefer,
-            constraints=constraints,
-            sources=sources,
-        )
-        for architecture, machine in MACHINES.items()
-    }
+    ask = partial(
+        _compile_all, requirements, python_version, run, prefer=prefer, constraints=constraints
+    )
+    try:
+        compiled = ask(sources=False)
+    except _Unsatisfiable as wheels:
+        if not sources:
+            raise wheels.error from None
+        try:
+            compiled = ask(sources=True)
+        except _Unsatisfiable as all_files:
+            raise all_files.error from None
     return merge_platforms(
         {
             architecture: [_named_index(package, index_names) for package in packages]
             for architecture, packages in compiled.items()
         }
     )
+
+
+class _Unsatisfiable(Exception):
+    """These packages cannot be had together: `error` is what that is for a user."""
+
+    def __init__(self, error: ResolveError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _compile_all(
+    requirements: Sequence[str], python_version: str, uv: _Uv, *,
+    prefer: Sequence[PythonPackage], constraints: Sequence[str], sources: bool,
+) -> dict[Architecture, list[PythonPackage]]:  # fmt: skip
+    return {
+        architecture: _compile(
+            requirements, python_version, machine, uv,
+            prefer=prefer, constraints=constraints, sources=sources,
+        )
+        for architecture, machine in MACHINES.items()
+    }  # fmt: skip
 
 
 def _named_index(package: PythonPackage, names: Mapping[str, str]) -> PythonPackage:
@@ -164,12 +186,14 @@ def merge_platforms(
     where: dict[tuple[str, str], list[Architecture]] = {}
     hashes: dict[tuple[str, str], set[str]] = {}
     index: dict[tuple[str, str], str | None] = {}
+    source: dict[tuple[str, str], bool] = {}
     for architecture, packages in resolved.items():
         for package in packages:
             key = (package.name, package.version)
             where.setdefault(key, []).append(architecture)
             hashes.setdefault(key, set()).update(package.hashes)
             index[key] = package.index
+            source[key] = source.get(key, False) or package.source
     return tuple(
         PythonPackage(
             name=name,
@@ -177,6 +201,7 @@ def merge_platforms(
             marker=_marker(where[name, version], resolved),
             hashes=tuple(sorted(hashes[name, version])),
             index=index[name, version],
+            source=source[name, version],
         )
         for name, version in sorted(where)
     )
@@ -260,14 +285,15 @@ def _compile(
             arguments += ["--constraint", str(pins)]
         done = uv(arguments, text)
         if done.returncode == 0:
-            return list(_packages(output.read_text(encoding="utf-8")))
+            found = _packages(output.read_text(encoding="utf-8"))
+            return [replace(package, source=sources) for package in found]
         if sources and (failed := _failed_build(done.stderr)):
             raise failed
         # What fails the same way without a network has nothing to do with the index.
         if done.returncode != _UNSATISFIABLE:
             offline = uv([*arguments, "--offline"], text)
             raise _unusable(done.stderr, reached=offline.returncode == done.returncode)
-    raise ResolveError(
+    error = ResolveError(
         f"The Python packages do not resolve (Python {python_version}, {machine}): "
         f"{_reason(done.stderr)}",
         remedy="Change the requirement in jupbox.toml; source distributions count, too, as the "
@@ -275,6 +301,7 @@ def _compile(
         if sources
         else "Change the requirement in jupbox.toml; only wheels for Linux count.",
     )
+    raise _Unsatisfiable(error)
 
 
 def _unusable(stderr: str, *, reached: bool) -> ResolveError:

@@ -480,9 +480,17 @@ def test_uvs_reason_is_told_in_short(
 
 def test_a_source_distribution_counts_where_it_may(resolve: Resolve, index: Index) -> None:
     found = resolve("source", "leaf", sources=True, UV_DEFAULT_INDEX=index.url())
+    assert all(package.source for package in found)
     hashes = {package.name: package.hashes for package in found}
     assert hashes["source"] == (sha256(FILES["source-1.0.tar.gz"]),)
     assert hashes["leaf"] == (sha256(FILES["leaf-1.0-py3-none-any.whl"]),)
+
+
+def test_where_wheels_do_no_source_distribution_is_looked_at(
+    resolve: Resolve, index: Index
+) -> None:
+    plain, more = (resolve("demo", sources=s, UV_DEFAULT_INDEX=index.url()) for s in (False, True))
+    assert plain == more
 
 
 def test_a_source_distribution_that_does_not_build_is_named_with_its_reason(

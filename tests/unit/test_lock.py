@@ -76,7 +76,9 @@ FULL = dataclasses.replace(
     reproducible=False,
     python=(
         dataclasses.replace(python("anyio"), layer=2),
-        dataclasses.replace(python("lab", marker="sys_platform == 'linux'"), index="lab"),
+        dataclasses.replace(
+            python("lab", marker="sys_platform == 'linux'"), index="lab", source=True
+        ),
     ),
     kernels={"deep": KernelLock(display_name="Deep", python=(python("torch", "2+cpu"),))},
     platforms={

@@ -156,6 +156,18 @@ def test_both_belong_to_the_locks_digest() -> None:
     assert len({one.digest() for one in (IMAGE, quiet, LOCKED, other)}) == 4
 
 
+def test_a_package_that_may_be_built_is_said_to_be_one_and_only_where_it_can_be() -> None:
+    built = replace(IMAGE.python[0], source=True)
+    for lock in (replace(LOCKED, python=(built,)), replace(IMAGE, python=(built,))):
+        text = dump_lock(Lock().with_image(lock))
+        assert "source = true" in text
+        if lock.reproducible:
+            with pytest.raises(LockError):
+                load_lock(text, source="x")
+        else:
+            assert load_lock(text, source="x").images["minimal"] == lock
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [
@@ -199,12 +211,10 @@ def asked(monkeypatch: pytest.MonkeyPatch, *, returncode: int = 0, **options: An
     return told
 
 
-def test_wheels_alone_are_asked_for_unless_sources_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = asked(monkeypatch)
-    assert words[words.index("--only-binary") + 1] == ":all:"
-    words = asked(monkeypatch, sources=True)
-    assert "--only-binary" not in words
-    assert "--generate-hashes" in words
+@pytest.mark.parametrize("sources", [False, True])
+def test_wheels_alone_are_asked_for_first(monkeypatch: pytest.MonkeyPatch, sources: bool) -> None:
+    words = asked(monkeypatch, sources=sources)
+    assert words.count("--generate-hashes") == words.count("--only-binary") == 2
 
 
 def test_the_error_says_what_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,7 +229,13 @@ def test_the_error_says_what_counted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 # --- the image --------------------------------------------------------------------------------
 
-UNBOUND = replace(LAYERED, run=COMMANDS, reproducible=False)
+# whose own layer, but none below it, has source distributions
+UNBOUND = replace(
+    LAYERED,
+    run=COMMANDS,
+    reproducible=False,
+    python=(*LAYERED.python[:-1], replace(LAYERED.python[-1], source=True)),
+)
 
 
 def context_of(lock: ImageLock) -> render.Context:
@@ -240,13 +256,22 @@ def test_the_commands_are_the_last_but_the_lock_and_have_all_that_they_need() ->
     assert "sh /build/finish.sh" in steps[-1]
 
 
-def test_every_environment_may_be_built_from_sources_but_uv() -> None:
+def test_only_a_layer_that_has_some_is_built_from_sources_and_uv_never() -> None:
     text = context_of(replace(UNBOUND, run=()))["Dockerfile"].decode()
     lines = [line for line in text.splitlines() if "python.sh" in line or "kernel.sh" in line]
-    assert len(lines) == 4
-    assert all(line.endswith(" 1767225600 sources") for line in lines)
+    assert [line.endswith(" 1767225600 sources") for line in lines] == [False, False, True, False]
     assert "run.sh" not in text
     assert b"--only-binary :all:" in context_of(UNBOUND)["build/tools/tools.sh"]
+
+
+def test_the_steps_below_the_commands_are_those_of_an_image_without_any() -> None:
+    """Else all of a large image would be built again for one command at its end."""
+    plain, more = (context_of(replace(LAYERED, run=run, reproducible=not run))
+                   for run in ((), COMMANDS))  # fmt: skip
+    new = {"Dockerfile", "build/finish/image.lock"}
+    assert all(more[name] == text for name, text in plain.items() if name not in new)
+    end = plain["Dockerfile"].index(b"RUN --network=none --mount=type=bind,source=build/finish")
+    assert more["Dockerfile"].startswith(plain["Dockerfile"][:end])
 
 
 def test_without_them_the_context_has_no_trace_of_them() -> None:
@@ -262,6 +287,7 @@ def test_a_command_cannot_add_a_line() -> None:
 
 
 def test_a_kernel_alone_may_need_sources() -> None:
-    lock: Mapping[str, KernelLock] = {"k": KernelLock(display_name="K", python=IMAGE.python)}
+    python = tuple(replace(package, source=True) for package in IMAGE.python)
+    lock: Mapping[str, KernelLock] = {"k": KernelLock(display_name="K", python=python)}
     text = context_of(replace(IMAGE, kernels=lock, reproducible=False))["Dockerfile"].decode()
     assert "sh /build/kernel.sh k 1750000000 sources\n" in text

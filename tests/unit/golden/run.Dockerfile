@@ -44,13 +44,13 @@ RUN --mount=type=bind,source=build/python1,target=/build \
     --mount=type=cache,id=jupbox-uv,target=/cache/uv \
     --mount=type=secret,id=network --mount=type=secret,id=ca \
     --mount=type=secret,id=uv --mount=type=secret,id=netrc \
-    sh /build/python.sh /opt/env /build/requirements.txt 1767225600 sources
+    sh /build/python.sh /opt/env /build/requirements.txt 1767225600
 RUN --mount=type=bind,source=build/python2,target=/build \
     --mount=type=bind,from=tools,source=/opt/uv,target=/opt/uv \
     --mount=type=cache,id=jupbox-uv,target=/cache/uv \
     --mount=type=secret,id=network --mount=type=secret,id=ca \
     --mount=type=secret,id=uv --mount=type=secret,id=netrc \
-    sh /build/python.sh /opt/env /build/requirements.txt 1767225600 sources
+    sh /build/python.sh /opt/env /build/requirements.txt 1767225600
 RUN --network=none --mount=type=bind,source=build/apt3,target=/build \
     --mount=type=bind,from=debs,source=/debs/3,target=/debs \
     sh /build/apt.sh /build/apt.txt /debs 1767225600
@@ -65,7 +65,7 @@ RUN --mount=type=bind,source=build/kernels/deep,target=/build \
     --mount=type=cache,id=jupbox-uv,target=/cache/uv \
     --mount=type=secret,id=network --mount=type=secret,id=ca \
     --mount=type=secret,id=uv --mount=type=secret,id=netrc \
-    sh /build/kernel.sh deep 1767225600 sources
+    sh /build/kernel.sh deep 1767225600
 # the definition's own commands: what they leave is in no lock, and may differ between builds
 RUN --mount=type=bind,source=build/run,target=/build \
     --mount=type=secret,id=network --mount=type=secret,id=ca \

@@ -618,6 +618,28 @@ def test_source_distributions_count_where_the_definition_is_not_reproducible(
     assert resolver.written() == found
 
 
+def test_what_is_below_keeps_the_files_that_it_has_in_its_own_image(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the layers are the same; the wheels of what is above are not enough."""
+    more = "sha256:" + "9" * 64
+
+    def python(
+        requirements: Sequence[str], *, sources: bool, **options: Any
+    ) -> tuple[PythonPackage, ...]:
+        found = resolver.python(requirements, **options)
+        if "polars" not in requirements:
+            return found
+        assert sources
+        return tuple(replace(p, hashes=(*p.hashes, more), source=True) for p in found)
+
+    monkeypatch.setattr(locking, "resolve_python", python)
+    resolver.define(f"{TOML}reproducible = false\n")
+    found = {package.name: package for package in resolver("high").python}
+    assert {name for name, package in found.items() if package.source} == {"polars"}
+    assert {name for name, package in found.items() if more in package.hashes} == {"polars"}
+
+
 # -- layers and what is extended
 
 

@@ -1,4 +1,4 @@
-"""The script that runs a definition's own commands, in this machine's own shell."""
+"""What the scripts of a build do with a definition's commands and packages, in this machine's shell."""
 
 from __future__ import annotations
 
@@ -70,3 +70,24 @@ def test_apt_knows_the_builds_mirror_and_nothing_of_that_stays(
     expected = ["Dir::Etc", "Dir::Etc", "Acquire"] if said is None else said
     assert [line.split("::Source")[0].split("::https")[0] for line in lines] == expected
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(("word", "wheels"), [("", True), ("sources", False), ("other", True)])
+def test_packages_come_as_wheels_with_their_hashes_checked_unless_told_otherwise(
+    tmp_path: Path, word: str, wheels: bool
+) -> None:
+    text = (assets.folder("images") / "build" / "python.sh").read_text()
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "lib").mkdir()
+    stubs = {"env/bin/python": "cat > /dev/null", "uv": f'echo "$@" > {tmp_path}/told'}
+    for name, script in stubs.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    (tmp_path / "network.sh").touch()
+    (tmp_path / "settle.sh").write_text("settle() { :; }\n")
+    text = text.replace("/build/", f"{tmp_path}/").replace("/opt/uv/bin/uv", f"{tmp_path}/uv")
+    words = ["sh", "-c", text, "python.sh", str(tmp_path / "env"), "packages.txt", "7", word]
+    subprocess.run(words, check=True, timeout=60)
+    told = (tmp_path / "told").read_text().split()
+    assert "--require-hashes" in told
+    assert ("--only-binary" in told) == wheels
