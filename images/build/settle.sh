@@ -5,7 +5,7 @@ settle() {
         /var/cache/debconf/*-old /var/cache/fontconfig/* /var/cache/ldconfig/aux-cache \
         /var/cache/man/* /var/lib/apt/lists/* /var/lib/dpkg/*-old /etc/*- /root/.cache
     # what the engine mounts is not ours
-    find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /build -o -path /cache \
+    find / -ignore_readdir_race -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /build -o -path /cache \
         -o -path /debs -o -path /opt/uv -o -path /run/secrets -o -path /etc/hosts \
         -o -path /etc/hostname -o -path /etc/resolv.conf \) -prune \
         -o -newermt "@$1" -exec touch -h -d "@$1" {} +

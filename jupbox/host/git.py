@@ -16,10 +16,11 @@ from jupbox.secret import without_credentials
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # a server that says nothing for a minute is not there
 _PATIENCE: Final = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
-# what of git's environment would lead it to another repository, as inside of a hook
-_OTHERS: Final = frozenset(
+# by which a git that started us (a hook, an alias) would send ours to its own repository
+_OF_CALLER: Final = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
-     "GIT_NAMESPACE", "GIT_PREFIX"}
+     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
+     "GIT_CEILING_DIRECTORIES", "GIT_CONFIG", "GIT_GRAFT_FILE"}
 )  # fmt: skip
 
 
@@ -39,7 +40,7 @@ def clone(url: str, revision: str | None, into: Path, *, environ: Mapping[str, s
         ClientError: there is no git.
         RepositoryError: the repository is out of reach, or has no such revision.
     """
-    git = _Git(environ)
+    git = Git(environ)
     refs = _refs(git, url)
     if revision is None or {f"refs/heads/{revision}", f"refs/tags/{revision}"} & refs:
         branch = () if revision is None else ("--branch", revision)
@@ -48,7 +49,7 @@ def clone(url: str, revision: str | None, into: Path, *, environ: Mapping[str, s
             raise _unreachable(url, done.stderr)
     else:
         _commit(git, url, revision, into)
-    return git("-C", str(into), "rev-parse", "HEAD").stdout.strip()
+    return git("-C", str(into), "rev-parse", "HEAD").stdout.decode().strip()
 
 
 def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) -> str:
@@ -66,25 +67,25 @@ def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) 
     """
     # a revision that begins with a minus would be an option
     named = f"{revision}:./{path}"
-    done = _Git(environ)("-C", str(folder), "show", "--end-of-options", named)
+    done = Git(environ)("-C", str(folder), "show", "--end-of-options", named)
     if done.returncode != 0:
-        said = done.stderr.strip().splitlines() or ["no reason given"]
+        said = done.stderr.decode(errors="replace").strip().splitlines() or ["no reason given"]
         raise LockError(
             f"git has no {path} at {revision!r}: {said[-1].removeprefix('fatal: ')}",
             remedy="Name a revision that holds it, such as HEAD or main.",
         )
-    return done.stdout
+    return done.stdout.decode("utf-8", "replace")
 
 
-def _refs(git: _Git, url: str) -> set[str]:
+def _refs(git: Git, url: str) -> set[str]:
     """All names of the repository; whether it can be reached at all shows here."""
     done = git("ls-remote", "--heads", "--tags", "--", url)
     if done.returncode != 0:
         raise _unreachable(url, done.stderr)
-    return {line.partition("\t")[2] for line in done.stdout.splitlines()}
+    return {line.partition("\t")[2] for line in done.stdout.decode().splitlines()}
 
 
-def _commit(git: _Git, url: str, revision: str, into: Path) -> None:
+def _commit(git: Git, url: str, revision: str, into: Path) -> None:
     if _COMMIT.fullmatch(revision):
         # most servers give out a commit alone
         here = ("-C", str(into))
@@ -101,7 +102,7 @@ def _commit(git: _Git, url: str, revision: str, into: Path) -> None:
         raise _unreachable(url, done.stderr)
     name = f"{revision}^{{commit}}"
     known = git("-C", str(into), "rev-parse", "--quiet", "--verify", "--end-of-options", name)
-    found = known.stdout.strip()
+    found = known.stdout.decode().strip()
     if known.returncode != 0 or not _COMMIT.fullmatch(found):
         raise RepositoryError(
             f"{without_credentials(url)} has no revision {revision}.",
@@ -111,8 +112,12 @@ def _commit(git: _Git, url: str, revision: str, into: Path) -> None:
     git("-C", str(into), "checkout", "--quiet", "--detach", found)
 
 
-def _unreachable(url: str, stderr: str) -> RepositoryError:
-    lines = [line.strip() for line in without_credentials(stderr).splitlines() if line.strip()]
+def _unreachable(url: str, stderr: bytes) -> RepositoryError:
+    lines = [
+        line.strip()
+        for line in without_credentials(stderr.decode(errors="replace")).splitlines()
+        if line.strip()
+    ]
     # git's own first word on it; what follows are guesses
     said = next((line for line in lines if line.startswith("fatal: ")), (lines or ["?"])[-1])
     return RepositoryError(
@@ -123,29 +128,46 @@ def _unreachable(url: str, stderr: str) -> RepositoryError:
     )
 
 
-class _Git:
-    """The user's git, which asks nothing on the terminal."""
+class Git:
+    """The user's git; it asks only where somebody sits at a terminal.
+
+    Args:
+        environ: the user's environment, in which it runs.
+
+    Raises:
+        ClientError: there is none.
+    """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         program = shutil.which("git", path=environ.get("PATH", os.defpath))
         if program is None:
             raise ClientError(
-                "There is no git on this machine.", remedy="Install git, or name a folder instead."
+                "There is no git on this machine.",
+                remedy="Install git with this machine's package manager.",
             )
         self._program = program
         self._environ = {
-            **{name: value for name, value in environ.items() if name not in _OTHERS},
-            "GIT_TERMINAL_PROMPT": "0",
+            **{name: value for name, value in environ.items() if name not in _OF_CALLER},
             "LC_ALL": "C",
         }
+        if not (os.isatty(0) and os.isatty(2)):
+            self._environ["GIT_TERMINAL_PROMPT"] = "0"
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [self._program, *_PATIENCE, *arguments],
-            env=self._environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
+    def __call__(
+        self, *arguments: str, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run it to its end, whatever its exit code.
+
+        Raises:
+            RepositoryError: it has not ended within `timeout` seconds.
+        """
+        try:
+            return subprocess.run(
+                [self._program, *_PATIENCE, *arguments], env=self._environ,
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise RepositoryError(
+                f"git got no answer within {timeout:.0f} s.",
+                remedy="Make `git ls-remote` of that repository work first.",
+            ) from None

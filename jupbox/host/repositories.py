@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import os
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,20 +17,13 @@ from typing import Final
 
 import platformdirs
 
-from jupbox.errors import ClientError, RepositoryError
+from jupbox.errors import RepositoryError
+from jupbox.host.git import Git
 from jupbox.repository import COMMIT
 from jupbox.secret import without_credentials
 
 _FETCH_SECONDS: Final = 300
 _LOOK_SECONDS: Final = 60
-# a connection that gives less than this for so long counts as dead
-_SLOWEST: Final = ("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30")
-# by which a git that started us (a hook, an alias) would send ours to its own repository
-_OF_CALLER: Final = frozenset(
-    {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
-     "GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_PREFIX", "GIT_SHALLOW_FILE",
-     "GIT_CEILING_DIRECTORIES", "GIT_CONFIG", "GIT_GRAFT_FILE"}
-)  # fmt: skip
 _EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 _FILES: Final = {"100644": False, "100755": True}
 
@@ -124,7 +116,7 @@ class Repository:
         """The commit of a revision that the server takes by this name; None if it does not."""
         # its files are fetched one by one, when they are looked at
         done = self._git(
-            *_SLOWEST, "fetch", "--quiet", "--no-tags", "--depth=1", "--filter=blob:none",
+            "fetch", "--quiet", "--no-tags", "--depth=1", "--filter=blob:none",
             "origin", revision, timeout=_FETCH_SECONDS,
         )  # fmt: skip
         return self._keep("FETCH_HEAD") if done.returncode == 0 else None
@@ -136,7 +128,7 @@ class Repository:
             RepositoryError: the repository is out of reach, or has no such revision.
         """
         done = self._git(
-            *_SLOWEST, "fetch", "--quiet", "--prune", "--force", "--depth=2147483647",
+            "fetch", "--quiet", "--prune", "--force", "--depth=2147483647",
             "--filter=blob:none", "origin", *_EVERYTHING, timeout=_FETCH_SECONDS,
         )  # fmt: skip
         if done.returncode != 0:
@@ -158,9 +150,7 @@ class Repository:
         return commit
 
     def _reached(self) -> bool:
-        asked = self._git(
-            *_SLOWEST, "ls-remote", "--quiet", "origin", "HEAD", timeout=_LOOK_SECONDS
-        )
+        asked = self._git("ls-remote", "--quiet", "origin", "HEAD", timeout=_LOOK_SECONDS)
         return asked.returncode == 0
 
     def _unreached(self, done: subprocess.CompletedProcess[bytes]) -> RepositoryError:
@@ -182,33 +172,11 @@ class Repository:
         with folder.with_suffix(".lock").open("w") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if not (folder / "HEAD").is_file():
-                self._run(("init", "--quiet", "--bare", str(folder)), timeout=_LOOK_SECONDS)
+                Git(self.environ)("init", "--quiet", "--bare", str(folder), timeout=_LOOK_SECONDS)
                 self._git("config", "remote.origin.url", self.url)
             yield
 
     def _git(
         self, *arguments: str, timeout: float = _LOOK_SECONDS
     ) -> subprocess.CompletedProcess[bytes]:
-        return self._run((f"--git-dir={self._folder}", *arguments), timeout=timeout)
-
-    def _run(
-        self, arguments: Sequence[str], *, timeout: float
-    ) -> subprocess.CompletedProcess[bytes]:
-        environ = {key: value for key, value in self.environ.items() if key not in _OF_CALLER}
-        if not (os.isatty(0) and os.isatty(2)):
-            environ["GIT_TERMINAL_PROMPT"] = "0"  # nobody is there to answer it
-        try:
-            return subprocess.run(
-                ["git", *arguments], env=environ, stdin=subprocess.DEVNULL, capture_output=True,
-                timeout=timeout, check=False,
-            )  # fmt: skip
-        except FileNotFoundError:
-            raise ClientError(
-                f"git is not installed here, and a definition of {self.url} is needed.",
-                remedy="Install git with this machine's package manager.",
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise RepositoryError(
-                f"{self.url} gave no answer within {timeout:.0f} s.",
-                remedy=f"Make this work first: `git ls-remote {self.url}`.",
-            ) from None
+        return Git(self.environ)(f"--git-dir={self._folder}", *arguments, timeout=timeout)

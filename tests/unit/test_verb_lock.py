@@ -194,6 +194,7 @@ def test_the_changes_are_counted_and_listed(lock: Verb, capsys: pytest.CaptureFi
     assert "own: 4 packages locked, 3 of them changed." in said.out
     rows = [line.split() for line in said.err.splitlines() if line.startswith("  ")]
     assert rows == [
+        ["package", "from", "to"],
         [one.name, one.version, "9"], [two.name, two.version, "-"], ["red", "-", two.version],
     ]  # fmt: skip
 
@@ -235,7 +236,7 @@ def test_a_long_table_ends_with_how_to_see_the_rest(
     lock(upgrade=True)
     rows = [line for line in capsys.readouterr().err.splitlines() if line.startswith("  ")]
     assert sum("(apt, amd64)" in row for row in rows) == 30
-    assert [row.partition(":")[0].strip() for row in rows[30:]] == rest
+    assert [row.partition(":")[0].strip() for row in rows[31:]] == rest
 
 
 # --- --diff -------------------------------------------------------------------------------------

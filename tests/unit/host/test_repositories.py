@@ -114,7 +114,7 @@ def test_a_pinned_commit_that_is_gone_is_an_error_that_says_how_to_move(
 
 
 def test_without_git_it_is_named(there: GitRepository) -> None:
-    with pytest.raises(ClientError, match="git is not installed"):
+    with pytest.raises(ClientError, match="no git on this machine"):
         seen(there, PATH="/nonexistent").newest("main")
 
 
