@@ -1,4 +1,4 @@
-"""What the scripts of a build do with a definition's commands and packages, in this machine's shell."""
+"""The scripts of a build that run commands and install packages, in this machine's own shell."""
 
 from __future__ import annotations
 
