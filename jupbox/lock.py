@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError, model_
 from jupbox.errors import LockError
 from jupbox.project import ImageDefinition, settings_json
 from jupbox.repository import GitSource, parse_reference
-from jupbox.tables import Plugin, Target, Text, Variable
+from jupbox.tables import Command, Plugin, Target, Text, Variable
 from jupbox.tomltext import dotted, key_lines, line_of, quote, syntax_error
 
 SCHEMA: Final = 2
@@ -81,6 +81,7 @@ class PythonPackage:
         hashes: of any file of that version that may be installed, each `sha256:` and 64 hex digits.
         layer: of the image, as an `AptPackage` has.
         index: the name of the index that it comes from, None for the first one.
+        source: it may be built from its source distribution, which needs what no lock holds.
     """
 
     name: str
@@ -89,6 +90,7 @@ class PythonPackage:
     hashes: tuple[str, ...]
     layer: int = 1
     index: str | None = None
+    source: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +175,8 @@ class ImageLock:
         env: (name, value).
         settings: (JupyterLab's plugin, its settings as JSON).
         files: of the project; their contents are beside the lock, or in `sources`.
+        run: shell commands at the end of the build.
+        reproducible: whether builds must give the same bytes; else no digest is recorded.
     """
 
     name: str
@@ -188,6 +192,8 @@ class ImageLock:
     env: tuple[tuple[str, str], ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     files: tuple[FileLock, ...] = ()
+    run: tuple[str, ...] = ()
+    reproducible: bool = True
 
     def digest(self) -> str:
         """SHA-256 (hex) over this image's part of the lock's text, recorded digests left out."""
@@ -201,9 +207,13 @@ class ImageLock:
         return replace(self, platforms=MappingProxyType(platforms))
 
     def recorded(self, architecture: str) -> str | None:
-        """The digest of the image that was built from this; None if none was by today's recipe."""
+        """The digest of the image that was built from this.
+
+        None if none was by today's recipe, or if builds of it may differ.
+        """
         platform = self.platforms.get(architecture)
-        return platform.environment if platform and self.recipe == RECIPE else None
+        holds = self.recipe == RECIPE and self.reproducible
+        return platform.environment if platform and holds else None
 
     def with_recorded(self, architecture: str, digest: str) -> ImageLock:
         """This lock with the digest of the image that was built from it."""
@@ -332,6 +342,8 @@ def _image_text(image: ImageLock) -> str:
         f"uv = {_python_text(image.uv)}",
         *_array("python", (_python_text(package) for package in _by_name(image.python))),
     ]
+    if not image.reproducible:
+        lines.append("reproducible = false")
     lines += [*_source_lines(image), *_completing_lines(image)]
     for name in sorted(image.kernels):
         lines += ["", *_kernel_lines(image.name, name, image.kernels[name])]
@@ -348,7 +360,7 @@ def _source_lines(image: ImageLock) -> list[str]:
 
 
 def _completing_lines(image: ImageLock) -> list[str]:
-    """Variables, settings and files, one a line; nothing without any."""
+    """Variables, settings, files and commands, one a line; nothing without any."""
     arrays = {
         "env": [_inline(name=name, value=value) for name, value in sorted(image.env)],
         "settings": [_inline(plugin=name, values=text) for name, text in sorted(image.settings)],
@@ -356,6 +368,7 @@ def _completing_lines(image: ImageLock) -> list[str]:
             _inline(target=file.target, sha256=file.sha256, mode=file.mode)
             for file in sorted(image.files, key=lambda file: file.target)
         ],
+        "run": [quote(command) for command in image.run],
     }
     return [line for key, lines in arrays.items() if lines for line in _array(key, lines)]
 
@@ -418,7 +431,8 @@ def _python_text(package: PythonPackage) -> str:
         layer=_layer(package.layer),
     ).removesuffix(" }")  # fmt: skip
     hashes = ", ".join(quote(item) for item in sorted(package.hashes))
-    return f"{head}, hashes = [{hashes}] }}"
+    source = ", source = true" if package.source else ""
+    return f"{head}{source}, hashes = [{hashes}] }}"
 
 
 def _inline(**values: str | int | None) -> str:
@@ -482,6 +496,7 @@ class _PythonPart(_Part):
     marker: _Marker | None = None
     layer: _Layer = 1
     index: _Index | None = None
+    source: bool = False
     hashes: Annotated[list[_Hash], Field(min_length=1)]
 
     def value(self) -> PythonPackage:
@@ -576,6 +591,16 @@ class _ImagePart(_Part):
     env: list[_EnvPart] = []
     settings: list[_SettingsPart] = []
     files: list[_FilePart] = []
+    run: list[Command] = []
+    reproducible: bool = True
+
+    @model_validator(mode="after")
+    def _promises_what_it_can(self) -> _ImagePart:
+        of_kernels = [package for kernel in self.kernels.values() for package in kernel.python]
+        built = any(package.source for package in (*self.python, *of_kernels))
+        if self.uv.source or (self.reproducible and (self.run or built)):
+            raise ValueError("what differs between builds, and reproducible")
+        return self
 
     def value(self, name: str) -> ImageLock:
         platforms = {key: platform.value(key) for key, platform in self.platforms.items()}
@@ -593,6 +618,8 @@ class _ImagePart(_Part):
             env=tuple((part.name, part.value) for part in self.env),
             settings=tuple((part.plugin, settings_json(part.values)) for part in self.settings),
             files=tuple(FileLock(**part.model_dump()) for part in self.files),
+            run=tuple(self.run),
+            reproducible=self.reproducible,
         )
 
 

@@ -104,6 +104,9 @@ class ImageDefinition:
         settings: (JupyterLab's plugin, its settings as JSON), sorted.
         files: by target, sorted.
         sources: the repositories along the chain; none where it was read from a label.
+        run: shell commands at the end of the build; those of the chain's root first.
+        reproducible: whether builds of it must give the same bytes; not, where one definition of
+            the chain says so.
     """
 
     name: str
@@ -119,6 +122,8 @@ class ImageDefinition:
     files: tuple[CopiedFile, ...] = ()
     sources: tuple[GitSource, ...] = field(default=(), compare=False)
     registry: str | None = None
+    run: tuple[str, ...] = ()
+    reproducible: bool = True
 
     @property
     def constraints(self) -> tuple[str, ...]:
@@ -151,8 +156,10 @@ class ImageDefinition:
                 for kernel in sorted(self.kernels, key=lambda kernel: kernel.name)
             ]
         files = [[file.target, file.sha256, file.executable] for file in self.files]
-        further = {"env": self.env, "settings": self.settings, "files": files}
+        further = {"env": self.env, "settings": self.settings, "files": files, "run": self.run}
         content |= {key: value for key, value in further.items() if value}
+        if not self.reproducible:
+            content["reproducible"] = False
         return _digest(content)
 
     @property
@@ -635,6 +642,8 @@ def _flatten(name: str, drafts: Mapping[str, _Draft], beyond: _Beyond) -> ImageD
         files=_files(chain, beyond),
         sources=tuple(dict.fromkeys(draft.source for draft in chain if draft.source)),
         registry=_nearest([draft.table.registry for draft in chain]),
+        run=tuple(command for draft in chain for command in draft.table.run),
+        reproducible=_reproducible(chain),
     )
     _check_server(definition, drafts[name])
     return definition
@@ -672,6 +681,33 @@ def _settings(chain: list[ImageTable]) -> tuple[tuple[str, str], ...]:
 def settings_json(values: Mapping[str, Any]) -> str:
     """A plugin's settings as text; equal settings give equal texts."""
     return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(", ", ": "))
+
+
+def _reproducible(chain: list[_Draft]) -> bool:
+    """Whether all of a chain is; what its definitions say must go together.
+
+    Raises:
+        ConfigError: commands where all shall be, or one that shall be and extends what is not.
+    """
+    below: _Draft | None = None
+    for draft in chain:
+        if draft.table.reproducible is False:
+            below = draft
+        elif draft.table.reproducible and below:
+            raise draft.error(
+                f"is true, and {below}, which it extends, is not reproducible.",
+                "reproducible",
+                remedy="Leave the line out, or extend another image.",
+            )
+    running = [draft for draft in chain if draft.table.run]
+    if running and below is None:
+        raise running[0].error(
+            "may give other bytes at each build, and its image must be the same everywhere.",
+            "run",
+            remedy="Add reproducible = false to it: no digest is recorded then, so neither `up` "
+            "nor `verify` can tell whether two machines have the same image.",
+        )
+    return below is None
 
 
 def _files(chain: list[_Draft], beyond: _Beyond) -> tuple[CopiedFile, ...]:
@@ -873,6 +909,10 @@ def image_tables(definition: ImageDefinition) -> dict[str, dict[str, Any]]:
         last["files"] = {file.target: file.path for file in definition.files}
     if definition.registry:
         last["registry"] = definition.registry
+    if definition.run:
+        last["run"] = list(definition.run)
+    if not definition.reproducible:
+        last["reproducible"] = False
     if definition.kernels:
         last["kernels"] = {
             kernel.name: {

@@ -39,6 +39,7 @@ _IMAGE_GROUPS: Final = (
         ("python", "constraints", "apt", "kernels", "files", "env", "settings", "description"),
     ),
     ("What it stands on", ("base", "requires-python")),
+    ("What no lock can hold", ("reproducible", "run")),
 )
 _BOX_GROUPS: Final = (
     ("", ("host", "image")),
@@ -121,7 +122,7 @@ def commented_toml(
     """A new `jupbox.toml`: images, one box, and every key that is not set as a comment.
 
     A line that begins with `#` and a letter holds a key with an example; without the `#` it is
-    valid where it stands.
+    valid where it stands; `run` only together with `reproducible = false`, which is above it.
 
     Args:
         box: the box's name.

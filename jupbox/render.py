@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -203,10 +203,13 @@ def environment_context(
             cache=f"{platform.base.digest.rpartition(':')[2][:12]}",
             epoch=lock.epoch,
             layers=layers,
-            kernels=sorted(lock.kernels),
+            kernels=[
+                (name, _any_source(lock.kernels[name].python)) for name in sorted(lock.kernels)
+            ],
             interpreter=_interpreter(lock, architecture),
             env=[(name, docker_string(value)) for name, value in sorted(lock.env)],
             extra=bool(lock.files or lock.settings),
+            run=bool(lock.run),
         )
     )
     parts = {
@@ -217,6 +220,7 @@ def environment_context(
         **_scripts("tools", "network.sh", "tools.sh"),
         **_scripts("finish", "settle.sh", "finish.sh"),
         **_extra_context(lock, files),
+        **_run_context(lock),
     }
     if platform.interpreter:
         names = ("network.sh", "settle.sh", "interpreter.sh", "place.sh")
@@ -235,6 +239,15 @@ class Layer:
     number: int
     apt: tuple[AptPackage, ...]
     python: tuple[PythonPackage, ...]
+
+    @property
+    def sources(self) -> bool:
+        """Whether source distributions may be among its Python packages."""
+        return _any_source(self.python)
+
+
+def _any_source(packages: Iterable[PythonPackage]) -> bool:
+    return any(package.source for package in packages)
 
 
 def _layer_context(layer: Layer) -> dict[str, bytes]:
@@ -279,6 +292,17 @@ def _extra_context(lock: ImageLock, files: Mapping[str, bytes]) -> dict[str, byt
         text = json.dumps(settings, indent=4, sort_keys=True) + "\n"
         found[f"build/extra/0644{OVERRIDES}"] = text.encode()
     return found | _scripts("extra", "settle.sh", "extra.sh") if found else {}
+
+
+def _run_context(lock: ImageLock) -> dict[str, bytes]:
+    """The files of the step that runs a definition's own commands."""
+    if not lock.run:
+        return {}
+    commands = "".join(f"{_one_line(command)}\n" for command in lock.run)
+    return {
+        "build/run/commands.txt": commands.encode(),
+        **_scripts("run", "network.sh", "settle.sh", "run.sh"),
+    }
 
 
 def docker_string(value: str) -> str:

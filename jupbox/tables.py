@@ -191,7 +191,9 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
         "a registry's host and a repository there",
         'registry = "registry.example.org/team/datasci"',
     ),
+    "reproducible": ("true or false", "reproducible = false"),
     "requires-python": ("a range of Python versions", 'requires-python = ">=3.11"'),
+    "run": ("a list of shell commands", 'run = ["python -m nltk.downloader -d /opt/nltk punkt"]'),
     "settings": (
         "a table of JupyterLab's plugins and their settings",
         'settings = { "@jupyterlab/apputils-extension:themes" = { theme = "JupyterLab Dark" } }',
@@ -217,6 +219,7 @@ _ELEMENTS: Final[Mapping[str, str]] = {
     "names": "a host name or an address",
     "ports": "a number from 1 to 65535",
     "python": "a Python requirement, or a file of the project that holds some",
+    "run": "a shell command on one line",
 }
 
 
@@ -379,6 +382,13 @@ def _text(value: str) -> str:
     return value
 
 
+def _command(value: str) -> str:
+    # each is a line of the file that the build reads them from
+    if not value.isprintable() or not value.strip():
+        raise _wrong()
+    return value
+
+
 def _free_port(value: int) -> int:
     if value == SERVER_PORT:
         raise _wrong("is the server's own; `port` says where that one is found")
@@ -397,6 +407,8 @@ Variable = Annotated[str, AfterValidator(_variable)]
 """The name of a variable that is free to be set."""
 Text = Annotated[str, AfterValidator(_text)]
 """A text on one line."""
+Command = Annotated[str, AfterValidator(_command)]
+"""A shell command on one line."""
 Target = Annotated[str, AfterValidator(_target)]
 """A path of an image at which a definition may put a file."""
 Plugin = Annotated[str, _matching(_PLUGIN)]
@@ -498,6 +510,19 @@ class ImageTable(_Table):
         "of root, readable for all",
         form="image.files", default_factory=dict,
     )  # fmt: skip
+    run: list[Command] = _key(
+        "shell commands, each on one line and in a shell of its own, as root at the end of the "
+        "build, with its network and the image's Python; those of what it extends come first; "
+        "with `reproducible = false` alone",
+        default="[]", default_factory=list,
+    )  # fmt: skip
+    reproducible: bool | None = _key(
+        "whether a build must give the same bytes wherever and whenever it runs; `false` also "
+        "takes packages that have no wheel (locking and building them runs their own code, and "
+        "may need a compiler of `apt`) and the commands of `run`, and no digest is recorded then; "
+        "what extends such an image is one, too",
+        default="`true`",
+    )
 
 
 class TlsTable(_Table):

@@ -1,5 +1,5 @@
-# python.sh FOLDER REQUIREMENTS EPOCH: the locked Python packages into an environment at FOLDER:
-# wheels only, hashes checked, nothing resolved.
+# python.sh FOLDER REQUIREMENTS EPOCH [sources]: the locked Python packages into an environment at
+# FOLDER: hashes checked, nothing resolved; wheels only, unless the fourth word says otherwise.
 set -eu
 . /build/network.sh
 . /build/settle.sh
@@ -13,8 +13,12 @@ if [ ! -e "$1/bin/python" ]; then
     done
     /opt/uv/bin/uv venv --quiet --python "$python" "$1"
 fi
-/opt/uv/bin/uv pip install --python "$1/bin/python" --require-hashes --no-deps \
-    --only-binary :all: -r "$2"
+only="--only-binary :all:"
+if [ "${4:-}" = sources ]; then
+    only= # what they need to be built is of no lock: uv takes it from the index
+fi
+# shellcheck disable=SC2086
+/opt/uv/bin/uv pip install --python "$1/bin/python" --require-hashes --no-deps $only -r "$2"
 # What this layer brought: the one below has the lock's time already, and must not come twice.
 new="-newermt @$3 -o ! -newermt @$(($3 - 1))"
 # a pyc file that holds a time would differ between builds; nobody writes to the sources

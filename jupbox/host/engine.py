@@ -50,6 +50,10 @@ MINIMUM: Final = {"engine": (26, 1), "compose": (2, 26), "buildx": (0, 13)}
 _REASON: Final = re.compile(r"(?:^|\s)(?:E|error): | ERROR: (?!process )")
 # uv's words for a wheel, our own script's for a Debian package
 _OTHER_FILE: Final = re.compile(r"Hash mismatch for|has another SHA-256 than the lock")
+# our own script's words for a command of a definition (run.sh)
+_COMMAND: Final = re.compile(
+    r"^#(?P<step>\d+) \S+ E: exit code (?P<code>\d+) of run: (?P<words>.*)"
+)
 _STEP_AND_TIME: Final = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
 
 _CLIENT_REMEDY: Final = (
@@ -508,6 +512,12 @@ class Engine:
         said = "\n".join(lines)
         if is_disk_full(said) or self.unreachable():
             return self.error("building", said)
+        if failed := _failed_command(lines):
+            return BuildError(
+                f"The image did not build on {self.place}: {failed}",
+                remedy="Mend that line of `run`, or what it needs; --verbose shows the whole log "
+                "of the build.",
+            )
         other = [line for line in lines if _OTHER_FILE.search(line)]
         reasons = other or [line for line in lines if _REASON.search(line)]
         words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
@@ -901,6 +911,25 @@ class Engine:
             capture_output=True, check=False,
         )  # fmt: skip
         return dict(json.loads(shown.stdout)[0]) if shown.returncode == 0 else None
+
+
+def _failed_command(lines: Sequence[str]) -> str:
+    """Which command of a definition failed in a build, and its last words; empty for none."""
+    for number in range(len(lines) - 1, -1, -1):
+        if failed := _COMMAND.match(lines[number]):
+            break
+    else:
+        return ""
+    command = f"`{_cut(failed['words'], 120)}` of `run` failed with exit code {failed['code']}"
+    of_step = [line for line in lines[:number] if line.startswith(f"#{failed['step']} ")]
+    said = [text for line in of_step if (text := _STEP_AND_TIME.sub("", line).strip())]
+    if not said or said[-1] == f"+ {failed['words']}".strip():
+        return f"{command}."
+    return f"{command}: {_cut(said[-1], 300)}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
@@ -43,6 +44,7 @@ _CONCLUSION: Final = re.compile(
     r"^because |, we can conclude that your requirements are unsatisfiable", re.IGNORECASE
 )
 _NO_BUILD: Final = re.compile(r" because building from source is disabled[^()]*(\([^()]*\))?")
+_FAILED_BUILD: Final = re.compile(r"Failed to (?:download and )?build `(?P<package>[^`]+)`")
 _LONGEST_REASON: Final = 300
 
 
@@ -79,8 +81,9 @@ def resolve_python(
     prefer: Sequence[PythonPackage] = (),
     index_names: Mapping[str, str] = MappingProxyType({}),
     constraints: Sequence[str] = (),
+    sources: bool = False,
 ) -> tuple[PythonPackage, ...]:
-    """The packages that satisfy `requirements` on Linux, x86-64 and arm64, from wheels alone.
+    """The packages that satisfy `requirements` on Linux, x86-64 and arm64.
 
     Args:
         requirements: PEP 508 strings without addresses.
@@ -92,6 +95,8 @@ def resolve_python(
         prefer: versions that are taken where they fit, so that nothing moves without need.
         index_names: names of further indexes, by `indexes.plain` address; packages keep them.
         constraints: versions that must be taken, of packages that nothing here asks for perhaps.
+        sources: where wheels alone do not do, take source distributions, too; one that does not
+            say what it needs is asked by running its build here.
 
     Raises:
         ResolveError: they do not resolve, or the index cannot be reached.
@@ -101,18 +106,45 @@ def resolve_python(
     if not requirements:
         return ()
     run = _Uv(program=uv or find_uv(), environ=with_bundle(environ, ca_bundle), cwd=cwd)
-    compiled = {
-        architecture: _compile(
-            requirements, python_version, machine, run, prefer=prefer, constraints=constraints
-        )
-        for architecture, machine in MACHINES.items()
-    }
+    ask = partial(
+        _compile_all, requirements, python_version, run, prefer=prefer, constraints=constraints
+    )
+    try:
+        compiled = ask(sources=False)
+    except _Unsatisfiable as wheels:
+        if not sources:
+            raise wheels.error from None
+        try:
+            compiled = ask(sources=True)
+        except _Unsatisfiable as all_files:
+            raise all_files.error from None
     return merge_platforms(
         {
             architecture: [_named_index(package, index_names) for package in packages]
             for architecture, packages in compiled.items()
         }
     )
+
+
+class _Unsatisfiable(Exception):
+    """These packages cannot be had together: `error` is what that is for a user."""
+
+    def __init__(self, error: ResolveError) -> None:
+        super().__init__(error.message)
+        self.error = error
+
+
+def _compile_all(
+    requirements: Sequence[str], python_version: str, uv: _Uv, *,
+    prefer: Sequence[PythonPackage], constraints: Sequence[str], sources: bool,
+) -> dict[Architecture, list[PythonPackage]]:  # fmt: skip
+    return {
+        architecture: _compile(
+            requirements, python_version, machine, uv,
+            prefer=prefer, constraints=constraints, sources=sources,
+        )
+        for architecture, machine in MACHINES.items()
+    }  # fmt: skip
 
 
 def _named_index(package: PythonPackage, names: Mapping[str, str]) -> PythonPackage:
@@ -154,12 +186,14 @@ def merge_platforms(
     where: dict[tuple[str, str], list[Architecture]] = {}
     hashes: dict[tuple[str, str], set[str]] = {}
     index: dict[tuple[str, str], str | None] = {}
+    source: dict[tuple[str, str], bool] = {}
     for architecture, packages in resolved.items():
         for package in packages:
             key = (package.name, package.version)
             where.setdefault(key, []).append(architecture)
             hashes.setdefault(key, set()).update(package.hashes)
             index[key] = package.index
+            source[key] = source.get(key, False) or package.source
     return tuple(
         PythonPackage(
             name=name,
@@ -167,6 +201,7 @@ def merge_platforms(
             marker=_marker(where[name, version], resolved),
             hashes=tuple(sorted(hashes[name, version])),
             index=index[name, version],
+            source=source[name, version],
         )
         for name, version in sorted(where)
     )
@@ -216,23 +251,25 @@ class _Uv:
         )
 
 
-def _arguments(python_version: str, machine: str) -> list[str]:
+def _arguments(python_version: str, machine: str, *, sources: bool) -> list[str]:
     return [
         *("pip", "compile", "-"),
         *("--quiet", "--color", "never", "--no-progress"),
         *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
         "--emit-index-annotation",
-        *("--generate-hashes", "--only-binary", ":all:", "--no-universal"),
+        *("--generate-hashes", "--no-universal"),
+        *(() if sources else ("--only-binary", ":all:")),
         *("--python-version", python_version),
         *("--python-platform", _PLATFORM.format(machine=machine)),
-        # Nothing is built, so any interpreter does; without this uv downloads one of that version.
+        # At most a source distribution is asked what it needs, so any interpreter does; without
+        # this uv downloads one of that version.
         *("--python", sys.executable, "--no-python-downloads"),
     ]
 
 
 def _compile(
     requirements: Sequence[str], python_version: str, machine: str, uv: _Uv, *,
-    prefer: Sequence[PythonPackage], constraints: Sequence[str],
+    prefer: Sequence[PythonPackage], constraints: Sequence[str], sources: bool,
 ) -> list[PythonPackage]:  # fmt: skip
     text = "\n".join(requirements) + "\n"
     with TemporaryDirectory(prefix="jupbox-") as folder:
@@ -240,23 +277,31 @@ def _compile(
         output = Path(folder, "requirements.txt")
         # what stands in its output already, uv keeps where it can
         output.write_text("".join(f"{one.name}=={one.version}\n" for one in prefer))
-        arguments = [*_arguments(python_version, machine), "--output-file", str(output)]
+        arguments = _arguments(python_version, machine, sources=sources)
+        arguments += ["--output-file", str(output)]
         if constraints:
             pins = Path(folder, "constraints.txt")
             pins.write_text("".join(f"{one}\n" for one in constraints))
             arguments += ["--constraint", str(pins)]
         done = uv(arguments, text)
         if done.returncode == 0:
-            return list(_packages(output.read_text(encoding="utf-8")))
+            found = _packages(output.read_text(encoding="utf-8"))
+            return [replace(package, source=sources) for package in found]
+        if sources and (failed := _failed_build(done.stderr)):
+            raise failed
         # What fails the same way without a network has nothing to do with the index.
         if done.returncode != _UNSATISFIABLE:
             offline = uv([*arguments, "--offline"], text)
             raise _unusable(done.stderr, reached=offline.returncode == done.returncode)
-    raise ResolveError(
+    error = ResolveError(
         f"The Python packages do not resolve (Python {python_version}, {machine}): "
         f"{_reason(done.stderr)}",
-        remedy="Change the requirement in jupbox.toml; only wheels for Linux count.",
+        remedy="Change the requirement in jupbox.toml; source distributions count, too, as the "
+        "definition is not reproducible."
+        if sources
+        else "Change the requirement in jupbox.toml; only wheels for Linux count.",
     )
+    raise _Unsatisfiable(error)
 
 
 def _unusable(stderr: str, *, reached: bool) -> ResolveError:
@@ -321,6 +366,21 @@ def _reason(stderr: str) -> str:
         why = re.split(r"(?<=\.) (?=And |Because )", why)[-1].removeprefix("And ")
     hint = next((block.text for block in blocks if block.kind == "hint"), "")
     return _short(_NO_BUILD.sub("", _CONCLUSION.sub("", f"{why} {hint}")).strip())
+
+
+def _failed_build(stderr: str) -> ResolveError | None:
+    """The error of a source distribution whose build did not say what it needs."""
+    failed = _FAILED_BUILD.search(stderr)
+    if failed is None:
+        return None
+    said = without_credentials(re.split(r"^hint: ", stderr[failed.end() :], flags=re.MULTILINE)[0])
+    words = [line for line in map(_one_line, said.splitlines()) if line]
+    return ResolveError(
+        f"{without_credentials(failed['package'])} has no wheel that fits, and the build of its "
+        f"source distribution failed here: {_short(words[-1] if words else 'uv gives no reason.')}",
+        remedy="Install on this machine what its build asks for, or take a version that has wheels "
+        "for Linux.",
+    )
 
 
 def _cause(stderr: str) -> str:

@@ -273,6 +273,7 @@ _STEPS: Final = {
     "/build/apt.sh": "installing Debian packages",
     "/build/python.sh": "installing Python packages",
     "/build/extra.sh": "copying the project's files",
+    "/build/run.sh": "running the definition's commands",
     "/build/user.sh": "making the notebook's user",
 }
 

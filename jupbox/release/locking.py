@@ -361,7 +361,8 @@ def _resolve_python(
         "cwd": site.project.root,
         "index_names": network.index_names,
     }
-    resolve = cast(_Resolve, partial(resolve_python, **asking))
+    sources = not definition.reproducible
+    resolve = cast(_Resolve, partial(resolve_python, **asking, sources=sources))
 
     def stay(packages: Sequence[PythonPackage]) -> tuple[PythonPackage, ...]:
         return () if upgrade.of("python") else upgrade.without(packages)
@@ -400,6 +401,8 @@ def completed(image: ImageLock, definition: ImageDefinition) -> ImageLock:
         env=definition.env,
         settings=definition.settings,
         files=files,
+        run=definition.run,
+        reproducible=definition.reproducible,
     )
 
 
@@ -408,6 +411,7 @@ def _in_layers(
 ) -> tuple[PythonPackage, ...]:
     """Which definition of the chain brings which package: the lowest that comes to need it."""
     layers = {package.name: len(definition.layers) for package in whole}
+    files: dict[tuple[str, str], PythonPackage] = {}
     versions = {(package.name, package.version) for package in whole}
     for number in range(len(definition.layers) - 1, 0, -1):
         names = [name for layer in definition.layers[:number] for name in layer.python]
@@ -415,7 +419,13 @@ def _in_layers(
             below = resolve(tuple(names), prefer=whole)
             if {(package.name, package.version) for package in below} <= versions:
                 layers |= {package.name: number for package in below}
-    return tuple(replace(package, layer=layers[package.name]) for package in whole)
+                files |= {(package.name, package.version): package for package in below}
+    # from wheels alone where those are enough, as in the images of the definitions below
+    return tuple(
+        replace(package, layer=layers[package.name], hashes=own.hashes, source=own.source)
+        for package in whole
+        for own in (files.get((package.name, package.version), package),)
+    )
 
 
 def _kernel_of(lock: ImageLock, name: str) -> tuple[PythonPackage, ...]:

@@ -66,11 +66,18 @@ def note_digest(site: Site, image: Image, digest: str) -> None:
     site.engine.tag(image.id, f"{render.ENVIRONMENT}:{digest.replace(':', '-')}")
 
 
+def promises_nothing(lock: ImageLock) -> str:
+    """What is said wherever the digest of an image is that need not be the same elsewhere."""
+    return f"{lock.name} is not reproducible (`reproducible = false`), so it promises no bytes"
+
+
 def settle(
     site: Site, lock: ImageLock, image: Image, digest: str, *, allow_drift: bool,
     note: Callable[[str], None],
 ) -> ImageLock:  # fmt: skip
     """Compare what was built with what the lock records, or record it.
+
+    Of a lock that is not reproducible neither: the next build may give another image.
 
     Returns:
         The lock, with the digest.
@@ -78,6 +85,10 @@ def settle(
     Raises:
         DriftError: it is another one, and that is not allowed.
     """
+    if not lock.reproducible:
+        note(f"{promises_nothing(lock)}: its digest is not recorded.")
+        note_digest(site, image, digest)
+        return lock
     recorded = lock.recorded(site.facts.architecture)
     if recorded is not None and recorded != digest:
         if not allow_drift:

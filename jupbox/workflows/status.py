@@ -115,7 +115,8 @@ def _bytes(found: Found, digest: str) -> str:
     """Whether the image was found to be what the lock records.
 
     Returns:
-        `verified`; `drifted`: it is another one; `unknown`: nobody measured it, or recorded it.
+        `verified`; `drifted`: it is another one; `unknown`: nobody measured it, or recorded it;
+        `not reproducible`: its definition lets builds differ.
     """
     site = found.site
     images = site.engine.images({label.KIND: "environment", label.LOCK: digest})
@@ -126,6 +127,8 @@ def _bytes(found: Found, digest: str) -> str:
         return "unknown"
     mine = (lock.only(site.facts.architecture) for lock in locks)
     recorded = next((lock for lock in mine if lock.digest() == digest), None)
+    if recorded and not recorded.reproducible:
+        return "not reproducible"
     wanted = recorded.recorded(site.facts.architecture) if recorded else None
     if known is None or wanted is None:
         return "unknown"

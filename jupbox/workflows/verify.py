@@ -25,6 +25,8 @@ def verify(
 ) -> None:
     """Compare an image with the lock's recorded digest, and with a build from nothing.
 
+    Of an image that is not reproducible nothing is recorded; what differs is shown all the same.
+
     Args:
         target: an image, or a box whose running one is meant; None is the only box.
         rebuild: build it from nothing too, and compare every path.
@@ -138,7 +140,9 @@ def _compare(site: Site, seen: _Seen, digest: str, console: Console) -> DriftErr
         console.note(
             "The lock is of another version of jupbox's Dockerfiles; `jupbox lock` brings it up."
         )
-    if recorded is None:
+    if not seen.lock.reproducible:
+        console.note(f"{verifying.promises_nothing(seen.lock)}: there is nothing to compare with.")
+    elif recorded is None:
         console.note("The lock records no digest to compare with yet.")
     elif recorded != digest:
         return DriftError(
@@ -177,11 +181,18 @@ def _rebuild(site: Site, seen: _Seen, digest: str | None, console: Console) -> D
     return _drifted(seen, differing, console)
 
 
-def _drifted(seen: _Seen, differing: tuple[Difference, ...], console: Console) -> DriftError:
+def _drifted(seen: _Seen, differing: tuple[Difference, ...], console: Console) -> DriftError | None:
+    """Say which paths differ; an error unless the definition lets them."""
     for one in differing[:_MOST_PATHS]:
         console.plain(f"  {one.path}: {one.what}")
     if len(differing) > _MOST_PATHS:
         console.plain(f"  and {len(differing) - _MOST_PATHS} more")
+    if not seen.lock.reproducible:
+        console.line(
+            f"{len(differing)} paths of {seen.lock.name} differ from a build from nothing, as its "
+            "definition lets them."
+        )
+        return None
     return DriftError(
         f"{len(differing)} paths of {seen.lock.name} differ from a build from nothing.",
         remedy="`jupbox up --allow-drift` goes on with what there is; say which package it is to "

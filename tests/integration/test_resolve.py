@@ -55,6 +55,28 @@ def sdist(name: str, version: str) -> bytes:
     return content.getvalue()
 
 
+_BACKEND = """
+def build_wheel(*arguments):
+    raise RuntimeError("no compiler here")
+prepare_metadata_for_build_wheel = build_wheel
+"""
+
+
+def broken_sdist(name: str, version: str) -> bytes:
+    """A source distribution that must be built to be known, and cannot be."""
+    project = "[build-system]\nrequires = []\nbuild-backend = 'back'\nbackend-path = ['.']\n"
+    project += f"[project]\nname = '{name}'\ndynamic = ['version', 'dependencies']\n"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        files = {"PKG-INFO": metadata, "pyproject.toml": project, "back.py": _BACKEND}
+        for path, text in files.items():
+            member = tarfile.TarInfo(f"{name}-{version}/{path}")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+    return content.getvalue()
+
+
 def sha256(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
@@ -82,6 +104,7 @@ FILES = {
     "future-1.0-cp313-cp313-manylinux_2_39_x86_64.whl": wheel("future", "1.0"),
     "future-1.0-cp313-cp313-manylinux_2_39_aarch64.whl": wheel("future", "1.0"),
     "source-1.0.tar.gz": sdist("source", "1.0"),
+    "broken-1.0.tar.gz": broken_sdist("broken", "1.0"),
 }
 
 
@@ -189,6 +212,7 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
         uv: Path | None = None,
         prefer: tuple[PythonPackage, ...] = (),
         constraints: tuple[str, ...] = (),
+        sources: bool = False,
         **extra: str,
     ) -> tuple[PythonPackage, ...]:
         return resolve_python(
@@ -200,6 +224,7 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
             cwd=folder,
             prefer=prefer,
             constraints=constraints,
+            sources=sources,
         )
 
     return run
@@ -207,7 +232,13 @@ def resolve(tmp_path: Path, environ: dict[str, str]) -> Resolve:
 
 def _lock_text(packages: tuple[PythonPackage, ...]) -> str:
     image = ImageLock(
-        name="x", definition="0" * 64, epoch=0, uv=packages[0], python=packages, platforms={}
+        name="x",
+        definition="0" * 64,
+        system="0" * 64,
+        epoch=0,
+        uv=packages[0],
+        python=packages,
+        platforms={},
     )
     text = dump_lock(Lock().with_image(image))
     assert load_lock(text, source="x").images["x"].python == packages
@@ -445,6 +476,32 @@ def test_uvs_reason_is_told_in_short(
     error = _failure(resolve, "leaf", requirement, UV_DEFAULT_INDEX=index.url())
     assert error.message.startswith("The Python packages do not resolve (Python 3.13, ")
     assert reason in error.message
+
+
+def test_a_source_distribution_counts_where_it_may(resolve: Resolve, index: Index) -> None:
+    found = resolve("source", "leaf", sources=True, UV_DEFAULT_INDEX=index.url())
+    assert all(package.source for package in found)
+    hashes = {package.name: package.hashes for package in found}
+    assert hashes["source"] == (sha256(FILES["source-1.0.tar.gz"]),)
+    assert hashes["leaf"] == (sha256(FILES["leaf-1.0-py3-none-any.whl"]),)
+
+
+def test_where_wheels_do_no_source_distribution_is_looked_at(
+    resolve: Resolve, index: Index
+) -> None:
+    plain, more = (resolve("demo", sources=s, UV_DEFAULT_INDEX=index.url()) for s in (False, True))
+    assert plain == more
+
+
+def test_a_source_distribution_that_does_not_build_is_named_with_its_reason(
+    resolve: Resolve, index: Index
+) -> None:
+    with pytest.raises(ResolveError) as caught:
+        resolve("broken", sources=True, UV_DEFAULT_INDEX=index.url())
+    assert caught.value.message == (
+        "broken==1.0 has no wheel that fits, and the build of its source distribution failed here: "
+        "RuntimeError: no compiler here."
+    )
 
 
 def test_requirements_that_exclude_each_other(resolve: Resolve, index: Index) -> None:

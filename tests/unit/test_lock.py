@@ -72,9 +72,13 @@ FULL = dataclasses.replace(
     env=(("OMP_NUM_THREADS", "8"),),
     settings=(("a:b", '{"c": 1}'),),
     files=(FileLock(target="/opt/a", sha256="f" * 64, mode="0755"),),
+    run=("make -C /opt/x",),
+    reproducible=False,
     python=(
         dataclasses.replace(python("anyio"), layer=2),
-        dataclasses.replace(python("lab", marker="sys_platform == 'linux'"), index="lab"),
+        dataclasses.replace(
+            python("lab", marker="sys_platform == 'linux'"), index="lab", source=True
+        ),
     ),
     kernels={"deep": KernelLock(display_name="Deep", python=(python("torch", "2+cpu"),))},
     platforms={

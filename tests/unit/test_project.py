@@ -485,7 +485,7 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             "jupbox.toml:4: images.datasci.pythn is not a key of an image.",
             "Did you mean `python`? "
             "Keys: apt, base, constraints, description, env, extends, files, "
-            "kernels, python, registry, requires-python, settings.",
+            "kernels, python, registry, reproducible, requires-python, run, settings.",
         ),
         (
             '[boxes]\nw.host = "h"\nw.prot = 1',

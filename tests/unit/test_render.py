@@ -473,9 +473,10 @@ def test_an_account_read_from_a_label_is_the_same_configuration() -> None:
 def test_every_instruction_of_a_dockerfile_is_the_templates_own() -> None:
     rendered = environment_context()["Dockerfile"].decode()
     template = (assets.folder("images") / "Dockerfile.j2").read_text()
-    # this lock has no further kernel, layer of Debian packages, variables, files nor CPython
+    # this lock has no kernel, layer of Debian packages, variables, files, commands nor CPython
     for kind, what in (
-        ("for", "kernel"), ("if", "layer.apt"), ("if", "extra"), ("for", "name, value"),
+        ("for", "kernel"), ("if", "layer.apt"), ("if", "extra"), ("if", "run"),
+        ("for", "name, value"),
         ("if", "interpreter"), ("if", "interpreter"),
     ):  # fmt: skip
         part = rf"\{{%- {kind} {what}.*?\{{%- end{kind} %\}}"

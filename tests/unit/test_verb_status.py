@@ -45,6 +45,20 @@ def test_an_image_is_verified_when_it_was_found_to_be_what_its_lock_records(
     assert status._bytes(Found(site=made.site, state=made.state), LOCK.digest()) == expected
 
 
+@pytest.mark.parametrize("measured", [None, ONE])
+def test_an_image_that_is_not_reproducible_is_said_to_be_that(
+    tmp_path: Path, measured: str | None
+) -> None:
+    made, lock = bench(root=tmp_path), replace(LOCK, reproducible=False)
+    there = image("env", {label.KIND: "environment", label.LOCK: lock.digest()})
+    made.engine.all_images.append(there)
+    if measured:
+        verifying.note_digest(made.site, there, measured)
+    locking.write_lock(made.site, lock)
+    found = Found(site=made.site, state=made.state)
+    assert status._bytes(found, lock.digest()) == "not reproducible"
+
+
 def test_a_lock_that_also_has_another_architecture_is_the_same(tmp_path: Path) -> None:
     made = bench(root=tmp_path)
     there = image("env", {label.KIND: "environment", label.LOCK: LOCK.digest()})

@@ -277,6 +277,59 @@ def test_a_build_from_nothing_without_the_base_is_an_error_that_leaves_nothing(
     assert verify.made.machine.held == []
 
 
+# --- what is not reproducible ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def loose(verify: Verb) -> Verb:
+    """The same box with a definition that promises no bytes."""
+    root = verify.made.site.project.root
+    assert root is not None
+    (root / "jupbox.toml").write_text(f"{TOML}reproducible = false\n")
+    project = load_project(verify.made.site.around)
+    verify.made.site = replace(verify.made.site, project=project)
+    digest = project.image("own").digest
+    verify.lock = replace(verify.lock.unrecorded(), definition=digest, reproducible=False)
+    verify.write()
+    return verify
+
+
+def test_the_digest_of_what_is_not_reproducible_is_shown_and_that_it_promises_nothing(
+    loose: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loose.add("jupbox-env:own-1")
+    loose("own")
+    said = capsys.readouterr()
+    assert ONE in said.out + said.err
+    assert "own is not reproducible (`reproducible = false`)" in said.err
+    assert "to the byte" not in said.out + said.err
+    assert "records no digest" not in said.err
+
+
+def test_what_differs_in_what_is_not_reproducible_is_listed_and_no_error(
+    loose: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = loose.add("jupbox-env:own-1")
+    loose.rebuilt = TWO
+    loose.listed = {"first": {"/a": entry()}, "rebuilt": {"/a": entry(mode="600")}}
+    loose("own", rebuild=True)
+    said = capsys.readouterr()
+    assert "  /a: mode 644, 600\n" in said.out + said.err
+    assert "1 paths of own differ from a build from nothing, as its definition lets" in said.out
+    assert [left.id for left in loose.made.engine.all_images] == [there.id]
+
+
+def test_a_build_of_it_from_nothing_alone_is_compared_with_nothing(
+    loose: Verb, capsys: pytest.CaptureFixture[str]
+) -> None:
+    loose.rebuilt = TWO
+    loose("own", rebuild=True)
+    said = capsys.readouterr()
+    assert TWO in said.out + said.err
+    assert "nothing to compare with" in said.err
+    assert loose.made.engine.all_images == []
+
+
 # --- a box --------------------------------------------------------------------------------------
 
 

@@ -194,6 +194,58 @@ def test_a_build_error_says_the_reason_and_not_that_there_was_one(log: str, reas
     assert error.message == f"The image did not build on workbox: {reason}"
 
 
+RUN_FAILS = """\
+#12 [stage-2 7/8] RUN --mount=type=bind,source=build/run,target=/build     sh /build/run.sh 1
+#12 0.201 + echo fine
+#12 0.202 fine
+#12 0.203 + make -C /opt/x all
+#12 0.300 error: a word of the compiler's
+#12 0.301 make: *** No rule to make target 'all'.  Stop.
+#12 0.302 E: exit code 2 of run: make -C /opt/x all
+#12 ERROR: process "/bin/sh -c sh /build/run.sh 1" did not complete successfully: exit code: 46
+------
+ > [stage-2 7/8] RUN --mount=type=bind,source=build/run,target=/build     sh /build/run.sh 1:
+0.302 E: exit code 2 of run: make -C /opt/x all
+------
+ERROR: failed to solve: process "/bin/sh -c sh" did not complete successfully: exit code: 46
+"""
+
+
+def command_error(log: str) -> str:
+    error = Told()._build_error(log.splitlines())
+    assert isinstance(error, BuildError)
+    assert "that line of `run`" in error.remedy
+    return error.message
+
+
+def test_a_command_of_the_definition_that_fails_is_named_with_its_last_words() -> None:
+    assert command_error(RUN_FAILS) == (
+        "The image did not build on workbox: `make -C /opt/x all` of `run` failed with exit code "
+        "2: make: *** No rule to make target 'all'.  Stop."
+    )
+
+
+def test_the_last_words_are_those_of_the_commands_own_step() -> None:
+    other = RUN_FAILS.replace("#12 0.302", "#9 0.9 another step\n#12 0.302")
+    assert command_error(other) == command_error(RUN_FAILS)
+    # nor is a wrong hash that a command complains of one of the lock's
+    hashed = RUN_FAILS.replace("No rule to make", "Hash mismatch for")
+    assert "jupbox.lock" not in command_error(hashed)
+
+
+def test_a_command_that_fails_without_a_word_is_named_all_the_same() -> None:
+    silent = "#12 0.2 before\n#12 0.3 + false\n#12 0.4 E: exit code 1 of run: false\n"
+    assert command_error(silent).endswith(": `false` of `run` failed with exit code 1.")
+
+
+def test_a_long_command_and_long_words_are_cut() -> None:
+    command = "x" * 5000
+    log = f"#1 0.1 + {command}\n#1 0.1 {'y' * 5000}\n#1 0.2 E: exit code 1 of run: {command}"
+    message = command_error(log)
+    assert len(message) < 520
+    assert ("xx…" in message, "yy…" in message) == (True, True)
+
+
 def test_files_come_out_of_a_stage_that_is_built_anew() -> None:
     engine = Told()
     engine.build_files(Path("/context"), target="digest", out=Path("/out"))

@@ -38,6 +38,7 @@ from tests.unit.test_render import LOCK
         ("#8 [system 1/1] RUN --mount=x     sh /build/apt.sh /build/apt.txt", "installing Debian"),
         ("#9 [tools 1/1] RUN --mount=x     sh /build/tools.sh", "getting uv"),
         ("#10 [stage-2 1/2] RUN --mount=x     sh /build/python.sh", "Python packages"),
+        ("#9 [stage-2 7/8] RUN --mount=x     sh /build/run.sh 1", "the definition's commands"),
         ("#6 [2/3] RUN --mount=x     sh /build/user.sh alice 1 1 /build/groups.txt", "user"),
         ("#6 [stage-2  2/12] RUN sh /build/python.sh", "Python packages"),
         ("#8 2.345 Unpacking git (1:2.47) ...", None),

@@ -588,6 +588,58 @@ def test_a_base_of_no_known_time_makes_no_lock_older(resolver: Resolver) -> None
     assert 0 <= NOW.timestamp() - resolver().epoch < 86_400
 
 
+# -- what is not reproducible
+
+
+def test_source_distributions_count_where_the_definition_is_not_reproducible(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[object] = []
+
+    def python(requirements: Sequence[str], **options: Any) -> tuple[PythonPackage, ...]:
+        told.append(options.pop("sources"))
+        return resolver.python(requirements, **options)
+
+    def uv(version: str | None, **options: object) -> PythonPackage:
+        assert "sources" not in options  # a wheel, always
+        return LOCK.uv
+
+    monkeypatch.setattr(locking, "resolve_python", python)
+    monkeypatch.setattr(locking, "resolve_uv", uv)
+    kernel = '[images.low.kernels.k]\npython = ["pandas"]\n'
+    plain = f'[images.low]\npython = ["jupyterlab"]\n{{}}{kernel}'
+    resolver.define(plain.format(""))
+    old = resolver()
+    assert (old.reproducible, old.run, told) == (True, (), [False, False])
+    told.clear()
+    resolver.define(plain.format('reproducible = false\nrun = ["true"]\n'))
+    found = resolver(old=old)
+    assert (found.reproducible, found.run, told) == (False, ("true",), [True, True])
+    assert resolver.written() == found
+
+
+def test_what_is_below_keeps_the_files_that_it_has_in_its_own_image(
+    resolver: Resolver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the layers are the same; the wheels of what is above are not enough."""
+    more = "sha256:" + "9" * 64
+
+    def python(
+        requirements: Sequence[str], *, sources: bool, **options: Any
+    ) -> tuple[PythonPackage, ...]:
+        found = resolver.python(requirements, **options)
+        if "polars" not in requirements:
+            return found
+        assert sources
+        return tuple(replace(p, hashes=(*p.hashes, more), source=True) for p in found)
+
+    monkeypatch.setattr(locking, "resolve_python", python)
+    resolver.define(f"{TOML}reproducible = false\n")
+    found = {package.name: package for package in resolver("high").python}
+    assert {name for name, package in found.items() if package.source} == {"polars"}
+    assert {name for name, package in found.items() if more in package.hashes} == {"polars"}
+
+
 # -- layers and what is extended
 
 

@@ -121,6 +121,23 @@ def test_what_another_recipe_gave_is_neither_compared_nor_recorded(made: Bench) 
     assert (known(made), written(made), notes) == (ONE, None, [])
 
 
+@pytest.mark.parametrize("allow", [False, True])
+@pytest.mark.parametrize("recorded", [None, TWO])
+def test_of_an_image_that_is_not_reproducible_nothing_is_compared_nor_recorded(
+    made: Bench, recorded: str | None, allow: bool
+) -> None:
+    notes: list[str] = []
+    lock = replace(LOCK, reproducible=False)
+    if recorded:  # edited by hand
+        lock = lock.with_recorded("amd64", recorded)
+    assert settle(made, lock, notes, allow=allow) == lock
+    assert (known(made), written(made)) == (ONE, None)
+    assert notes == [
+        "datasci is not reproducible (`reproducible = false`), so it promises no bytes: its digest "
+        "is not recorded."
+    ]
+
+
 def test_a_digest_of_another_architecture_is_not_compared(made: Bench) -> None:
     arm = replace(LOCK.platforms["amd64"], architecture="arm64", environment=TWO)
     lock = replace(LOCK, platforms={**LOCK.platforms, "arm64": arm})
