@@ -54,6 +54,7 @@ _OTHER_FILE: Final = re.compile(r"Hash mismatch for|has another SHA-256 than the
 _COMMAND: Final = re.compile(
     r"^#(?P<step>\d+) \S+ E: exit code (?P<code>\d+) of run: (?P<words>.*)"
 )
+_FAILED_STEP: Final = re.compile(r"^(?P<step>#\d+) ERROR: process ")
 _STEP_AND_TIME: Final = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
 
 _CLIENT_REMEDY: Final = (
@@ -520,8 +521,9 @@ class Engine:
             )
         other = [line for line in lines if _OTHER_FILE.search(line)]
         reasons = other or [line for line in lines if _REASON.search(line)]
+        reasons = reasons or _last_of_failed_step(lines)
         words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
-        reason = _STEP_AND_TIME.sub("", words.strip())[:300]
+        reason = _STEP_AND_TIME.sub("", words.strip()).strip().removeprefix("Caused by: ")[:300]
         return BuildError(
             f"The image did not build on {self.place}: {reason}",
             remedy="Take jupbox.lock from version control again; if it is as your team has it, the "
@@ -926,6 +928,15 @@ def _failed_command(lines: Sequence[str]) -> str:
     if not said or said[-1] == f"+ {failed['words']}".strip():
         return f"{command}."
     return f"{command}: {_cut(said[-1], 300)}"
+
+
+def _last_of_failed_step(lines: Sequence[str]) -> list[str]:
+    """What the step that failed said before, in nobody's known words (`cp: …`)."""
+    failed = next((match for line in lines if (match := _FAILED_STEP.match(line))), None)
+    if failed is None:
+        return []
+    said = re.compile(rf"{re.escape(failed['step'])} \d+\.\d+ \S")
+    return [line for line in lines if said.match(line)]
 
 
 def _cut(text: str, most: int) -> str:

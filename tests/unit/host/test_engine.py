@@ -173,6 +173,18 @@ PIP_FAILS = """\
 #9 ERROR: process "/bin/sh -c sh /build/tools.sh" did not complete successfully: exit code: 1
 """
 COPY_FAILS = '#7 ERROR: failed to calculate checksum of ref x: "/build": not found\n'
+WHEEL_FAILS = """\
+#9 4.1 error: Failed to download `numpy==2.3.4`
+#9 4.1   Caused by: Hash mismatch for `numpy==2.3.4`
+#9 4.1 Expected:
+#9 ERROR: process "/bin/sh -c sh /build/python.sh" did not complete successfully: exit code: 2
+"""
+COPYING_FAILS = """\
+#11 0.1 nothing of interest
+#10 0.4 cp: cannot create regular file '/opt/env/image.lock': Input/output error
+#10 ERROR: process "/bin/sh -c sh /build/finish.sh 1" did not complete successfully: exit code: 1
+ERROR: failed to solve: process "/bin/sh -c sh" did not complete successfully: exit code: 1
+"""
 SILENT = '#8 ERROR: process "/bin/sh -c false" did not complete successfully: exit code: 1\n'
 
 
@@ -182,6 +194,11 @@ SILENT = '#8 ERROR: process "/bin/sh -c false" did not complete successfully: ex
         (APT_FAILS, "E: Version '1:9.9' for 'git' was not found"),
         (UV_FAILS, "error: Failed to download `numpy==2.3.4`"),
         (PIP_FAILS, "ERROR: No matching distribution found for uv==0.9.1"),
+        (WHEEL_FAILS, "Hash mismatch for `numpy==2.3.4`"),
+        (
+            COPYING_FAILS,
+            "cp: cannot create regular file '/opt/env/image.lock': Input/output error",
+        ),
         (COPY_FAILS, 'ERROR: failed to calculate checksum of ref x: "/build": not found'),
         (SILENT, 'ERROR: process "/bin/sh -c false" did not complete successfully: exit code: 1'),
         ("\n \n", "no reason given"),
