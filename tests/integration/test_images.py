@@ -259,8 +259,5 @@ def test_the_scipy_image_imports_its_stack(ada: MainJob, tmp_path: Path) -> None
             "import numpy, scipy, pandas, matplotlib.pyplot as plt, sklearn, ipywidgets\n"
             "plt.plot(numpy.arange(3)); plt.savefig('/tmp/plot.png')\n",
         )
-        said = laptop.must("verify", "science", "--rebuild").stdout
-        assert "scipy on workbox is what the lock records, to the byte." in said
-        assert "A build from nothing gives the same, to the byte." in said
     finally:
         stack.remove()

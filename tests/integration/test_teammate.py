@@ -54,6 +54,8 @@ def test_a_clone_gives_the_same_bytes_on_another_engine(
 ) -> None:
     """storebox has a containerd image store; this machine's engine builds it by itself."""
     assert ada_on_store.status()["bytes"] == "verified"
+    said = clone.must("verify", "minimal", "--rebuild", "--on", "teammate")
+    assert "minimal on this machine is what the lock records, to the byte." in said.stdout
     clone.must("up", "teammate", "--locked")
     assert clone.must("status", "teammate", "--json").json["bytes"] == "verified"
     recorded = load_lock(ada_on_store.lock.read_text(), source="").images["minimal"]
