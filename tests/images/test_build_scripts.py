@@ -25,8 +25,9 @@ def run(folder: Path, *commands: str, secrets: str = "") -> subprocess.Completed
     # in one go: the folder is below /tmp itself
     text = re.sub(r"(?:/run)?/(build|tmp|secrets)/", rf"{folder}/\1/", SCRIPT)
     return subprocess.run(
-        ["sh", "-c", text, "run.sh", "7"], capture_output=True, text=True, check=False, timeout=60
-    )
+        ["sh", "-c", text, "run.sh", "7"], input="typed\n", capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
 
 
 def test_commands_run_in_their_order_with_the_builds_network(tmp_path: Path) -> None:
@@ -56,6 +57,7 @@ def test_a_command_that_fails_stops_the_build_and_is_named(
 def test_a_command_changes_nothing_for_the_next_and_reads_no_other(tmp_path: Path) -> None:
     done = run(tmp_path, "cd /usr; X=1; cat", "echo ${X:-none} $(pwd)")
     assert "none /\n" in done.stdout
+    assert "typed" not in done.stdout
 
 
 @pytest.mark.parametrize(
