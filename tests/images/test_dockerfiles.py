@@ -15,6 +15,7 @@ from jupbox import assets, render
 from tests.unit.test_render import ALICE, environment_context, sealed_context
 
 IMAGES = assets.folder("images")
+GOLDEN = sorted((Path(__file__).parents[1] / "unit" / "golden").glob("*Dockerfile"))
 SCRIPTS = sorted((IMAGES / "build").glob("*.sh"))
 
 
@@ -40,6 +41,12 @@ def hadolint(dockerfile: bytes) -> str:
 )
 def test_hadolint_finds_nothing_in_a_rendered_dockerfile(context: render.Context) -> None:
     assert hadolint(context["Dockerfile"]) == ""
+
+
+@pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.name)
+def test_hadolint_finds_nothing_in_layers_and_commands(path: Path) -> None:
+    """Of two layers, of commands, and what measures an image."""
+    assert hadolint(path.read_bytes()) == ""
 
 
 def test_hadolint_does_find_something_where_there_is_something() -> None:
