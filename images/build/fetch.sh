@@ -32,11 +32,8 @@ offered() {
 
 # Get what is lacking and what the archives at hand have; each file under its own hash.
 get() {
-    options="$options $*"
     mkdir -p /tmp/debs
     cd /tmp/debs
-    # shellcheck disable=SC2086
-    apt-get -q $options update
     available=$(lacking)
     # shellcheck disable=SC2086
     if ! offered $available; then
@@ -59,6 +56,9 @@ get() {
 }
 
 if [ -n "$(lacking)" ]; then
+    # a mirror out of reach is no mirror that lacks something
+    # shellcheck disable=SC2086
+    apt-get -q $options -o APT::Update::Error-Mode=any update
     get
 fi
 for package in $(lacking); do
@@ -68,7 +68,11 @@ for package in $(lacking); do
     fi
 done
 if [ -n "$(lacking)" ] && [ -s /run/secrets/snapshot ]; then
-    get -o Dir::Etc::SourceList=/run/secrets/snapshot -o Dir::Etc::SourceParts=/dev/null
+    options="$options -o Dir::Etc::SourceList=/run/secrets/snapshot"
+    options="$options -o Dir::Etc::SourceParts=/dev/null"
+    # shellcheck disable=SC2086
+    apt-get -q $options update || true
+    get
 fi
 for list in /build/*.txt; do
     layer=${list##*/}
