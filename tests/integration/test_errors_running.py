@@ -25,7 +25,7 @@ def test_a_package_that_is_not_the_locked_one_stops_the_build(ada: MainJob, desk
     with unchanged(ada.box):
         said = refused(desk.jupbox("up"), errors.BuildError)
     assert "ipykernel" in said.wrong
-    assert "--verbose" in said.remedy
+    assert "Take jupbox.lock from version control again" in said.remedy
     assert leftovers(desk) == []
 
 

@@ -66,9 +66,9 @@ class Built:
             "image", "ls", "--quiet", "--no-trunc",
             "--filter", "label=dev.jupbox.kind=environment",
             "--filter", "label=dev.jupbox.image=datasci",
-        ).split()  # fmt: skip
-        assert len(found) == 1, found
-        return found[0]
+        )  # fmt: skip
+        (image,) = set(found.split())  # under two names: its lock's, and its digest's
+        return image
 
     @property
     def markers(self) -> dict[str, bytes]:

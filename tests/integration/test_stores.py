@@ -24,8 +24,9 @@ def test_the_box_makes_the_base_where_the_laptop_cannot(ada_on_store: MainJob) -
 def test_a_second_up_touches_nothing_on_this_store(
     ada_on_store: MainJob, storebox: BoxUnderTest
 ) -> None:
-    def images() -> str:
-        return storebox.exec("docker", "image", "ls", "--all", "--no-trunc", "--quiet")
+    def images() -> list[str]:
+        # in no order where they are of the same moment, as locked ones are
+        return sorted(storebox.exec("docker", "image", "ls", "--all", "--no-trunc", "-q").split())
 
     before = ada_on_store.stack.identity(), images()
     assert "Nothing to do" in ada_on_store.jupbox("up").stdout
