@@ -233,7 +233,7 @@ def test_key_and_password_outlast_a_prune_of_every_image(ada: MainJob, container
     ada.jupbox("down")
     if container == "the container goes too":
         ada.stack.docker("rm", str(ada.stack.inspect()["Id"]))
-    environments = ada.stack.docker("image", "ls", "--quiet", "jupbox-env").split()
+    environments = set(ada.stack.docker("image", "ls", "--quiet", "jupbox-env").split())
     ada.stack.docker("image", "rm", "--force", *ada.stack.images(), *environments)
     assert ada.stack.images() == []
 
