@@ -120,6 +120,8 @@ def _unreachable(url: str, stderr: bytes) -> RepositoryError:
     ]
     # git's own first word on it; what follows are guesses
     said = next((line for line in lines if line.startswith("fatal: ")), (lines or ["?"])[-1])
+    for again in (url, url.removeprefix("file://")):
+        said = said.replace(f"'{again}'", "it")
     return RepositoryError(
         f"The repository {without_credentials(url)} cannot be had: "
         f"{said.removeprefix('fatal: ')[:100].rstrip('.')}.",
