@@ -29,9 +29,11 @@ ggsave("plot.png", ggplot(mtcars, aes(wt, mpg)) + geom_point(), width = 2, heigh
 """
 
 
-def test_r_computes_plots_and_keeps_what_is_installed(ada: MainJob, tmp_path: Path) -> None:
+def test_r_computes_plots_and_keeps_what_is_installed(
+    ada_on_store: MainJob, tmp_path: Path
+) -> None:
     keys = 'files = "volume"'
-    with team(ada, ada.laptop, tmp_path / "team", "stats", keys) as made:
+    with team(ada_on_store, ada_on_store.laptop, tmp_path / "team", "stats", keys) as made:
         made.write(keys, image='extends = "r"')
         made.laptop.must("lock", "stats", "--on", "stats")
         made.jupbox("up")

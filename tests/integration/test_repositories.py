@@ -27,8 +27,9 @@ def places() -> list[str]:
 
 
 @pytest.fixture
-def shelf(ada: MainJob, places: list[str]) -> Iterator[StackOnBox]:
+def shelf(ada_on_store: MainJob, places: list[str]) -> Iterator[StackOnBox]:
     """A second box of hers, on which one repository after the other runs."""
+    ada = ada_on_store
     stack = StackOnBox(box=ada.box, name=f"jupbox-ada_{SHELF}")
     try:
         yield stack
@@ -80,18 +81,19 @@ def up(ada: MainJob, source: str, *options: str) -> Answer:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)  # four environments, and the first server of its box perhaps
 def test_four_real_repositories_run_their_notebooks(
-    ada: MainJob, shelf: StackOnBox, places: list[str], remote: Path, other_laptop: Laptop
+    ada_on_store: MainJob, shelf: StackOnBox, places: list[str], remote: Path, other_laptop: Laptop
 ) -> None:
+    ada = ada_on_store
     places += ["nbclient", "papermill", "nbsphinx", "jupytext"]
 
     # pyproject.toml, cloned
     first = up(ada, f"git+file://{remote}@v1")
-    assert "Repository  workbox:/home/ada/notebooks/nbclient" in first.stdout
+    assert "Repository  storebox:/home/ada/notebooks/nbclient" in first.stdout
     numbers = outputs(ada, "nbclient/tests/files/Factorials.ipynb")
     assert "".join(numbers[0]["text"]).split()[-1] == "144"
     # the clone is one: the user goes on with git
     commit = ada.laptop.must(
-        "exec", f"workbox/{SHELF}", "--", "git", "-C", "nbclient", "rev-parse", "HEAD"
+        "exec", f"storebox/{SHELF}", "--", "git", "-C", "nbclient", "rev-parse", "HEAD"
     )
     assert commit.stdout.strip() == git(remote, "rev-parse", "HEAD")
     # what runs is kept by whoever does not name the repository, and their files are theirs
@@ -100,7 +102,7 @@ def test_four_real_repositories_run_their_notebooks(
     again = up(ada, f"git+file://{remote}@v1")
     assert "nbclient is there already and was left as it is" in again.stderr
     assert shelf.exec("cat", "nbclient/LICENSE") == "mine\n"
-    fresh = other_laptop.jupbox("up", f"workbox/{SHELF}", "--dry-run")
+    fresh = other_laptop.jupbox("up", f"storebox/{SHELF}", "--dry-run")
     assert (fresh.code, fresh.stdout) == (0, ""), fresh.stderr
     assert shelf.identity() == before
 
@@ -113,7 +115,7 @@ def test_four_real_repositories_run_their_notebooks(
 
     # .binder/ with requirements.txt, apt.txt, postBuild and start
     source = str(REPOSITORIES / "nbsphinx")
-    refusal = ada.laptop.jupbox("up", f"workbox/{SHELF}", "--from", source)
+    refusal = ada.laptop.jupbox("up", f"storebox/{SHELF}", "--from", source)
     said = refused(refusal, errors.ConfigError)
     assert ".binder/start:5: " in said.wrong
     assert "--partial" in said.remedy

@@ -26,9 +26,11 @@ with psycopg.connect() as session:
 
 
 @pytest.fixture
-def lab(ada: MainJob, tmp_path: Path) -> Iterator[Team]:
+def lab(ada_on_store: MainJob, tmp_path: Path) -> Iterator[Team]:
     """A team's project with the example beside its jupbox.toml."""
-    with team(ada, ada.laptop, tmp_path / "team", "lab", 'files = "volume"') as made:
+    with team(
+        ada_on_store, ada_on_store.laptop, tmp_path / "team", "lab", 'files = "volume"'
+    ) as made:
         shutil.copytree(EXAMPLE, made.folder, dirs_exist_ok=True)
         yield made
 
