@@ -42,7 +42,8 @@ class BaseLock:
     """The base image of one platform.
 
     Attributes:
-        kind: `registry`: `digest` is that of the manifest; `rootfs`: of the root filesystem's tar.
+        kind: `registry`: `digest` is that of the manifest; `rootfs`: of what the root filesystem
+            holds (paths, modes, owners, times, contents).
         digest: `sha256:` and 64 hex digits.
         epoch: of a base made from packages: no file of it is younger, seconds since 1970.
         snapshot: of a base made from packages: the archive's time, as `AptPackage`'s platform has.

@@ -65,6 +65,52 @@ find "$1/usr/share/doc" -mindepth 1 -type d -empty -delete
 find "$1/usr/share/locale" -name LC_MESSAGES -prune -exec rm -rf {} +
 SLIM
 chmod +x "$work/slim"
+# The digest is over what is in the archive: two versions of mmdebstrap write the same files in two
+# kinds of tar.
+cat > "$work/digest.pl" <<'PERL'
+use strict;
+use warnings;
+use Digest::SHA qw(sha256_hex);
+binmode STDIN;
+my (%long, %next, @entries);
+sub take { my $size = shift; my $got = ""; while (length $got < $size) {
+    read(STDIN, $got, $size - length $got, length $got) or die "the archive is cut short\n" }
+    return $got }
+sub number { my $text = shift; $text =~ tr/0-7//cd; return oct($text || 0) }
+while (1) {
+    my $head = take(512);
+    last if $head eq "\0" x 512;
+    my ($name, $mode, $uid, $gid, $size, $mtime, $kind, $link, $magic, $major, $minor, $prefix)
+        = unpack("Z100 a8 a8 a8 a12 a12 x8 a1 Z100 a6 x2 x64 a8 a8 Z155", $head);
+    my %is = (mode => number($mode), uid => number($uid), gid => number($gid),
+        mtime => number($mtime), linkpath => $link,
+        path => $magic eq "ustar\0" && $prefix ne "" ? "$prefix/$name" : $name, %long, %next);
+    $size = exists $next{size} ? $next{size} : number($size);
+    my $body = substr(take(int(($size + 511) / 512) * 512), 0, $size);
+    if ($kind eq "L" || $kind eq "K") {
+        $body =~ s/\0.*//s;
+        $long{$kind eq "L" ? "path" : "linkpath"} = $body;
+        next;
+    }
+    if ($kind eq "x") {
+        while ($body =~ s/^(\d+) //) {
+            my $record = substr($body, 0, $1 - length($1) - 1, "");
+            $next{$1} = $2 if $record =~ /^([^=]+)=(.*)\n\z/s;
+        }
+        next;
+    }
+    my %more = map { $_ => $next{$_} } grep { /^SCHILY\.xattr\./ } keys %next;
+    (%long, %next) = ();
+    next if $kind eq "g";
+    $is{path} =~ s{^(\./)+|/+$}{}g;
+    my $content = $kind eq "0" || $kind eq "\0" ? sha256_hex($body) : "";
+    my $device = $kind =~ /[34]/ ? number($major) . ":" . number($minor) : "";
+    push @entries, join("\0", $is{path}, $kind eq "\0" ? "0" : $kind, $is{mode} & 07777, $is{uid},
+        $is{gid}, int $is{mtime}, $is{linkpath}, $content, $device,
+        map { "$_=$more{$_}" } sort keys %more);
+}
+print sha256_hex(join("\n", sort @entries));
+PERL
 mmdebstrap=$(command -v mmdebstrap || true)
 if [ -z "$mmdebstrap" ]; then
   cd "$work"
@@ -72,7 +118,7 @@ if [ -z "$mmdebstrap" ]; then
   # lists of our own, so that this works without root and with stale ones
   apt="-o Dir::State::Lists=$work/lists -o Dir::Cache=$work/cache -o APT::Sandbox::User="
   apt-get -qq $apt update >&2
-  if perl -MPod::Usage -MFile::Find -MIO::Select -e 1 2>/dev/null; then
+  if perl -MDigest::SHA -MPod::Usage -MFile::Find -MIO::Select -e 1 2>/dev/null; then
     apt-get -qq $apt download mmdebstrap >&2
     dpkg-deb -x mmdebstrap_*.deb unpacked
     mmdebstrap=$work/unpacked/usr/bin/mmdebstrap
@@ -94,7 +140,7 @@ SOURCE_DATE_EPOCH=@EPOCH@ TMPDIR="$work" "$mmdebstrap" --quiet --variant=minbase
 keep=yes
 rm "$work/pid"
 cat "$work/dates"
-sha256sum "$work/base.tar"
+echo "$(perl "$work/digest.pl" < "$work/base.tar")  $work/base.tar"
 """
 
 # Whatever still works in the folder (it was started as a group of its own) ends, then it goes.

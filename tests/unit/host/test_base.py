@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import re
+import subprocess
+import tarfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -324,3 +328,40 @@ def test_what_was_made_has_the_locks_words_where_it_is_what_was_wanted(
 ) -> None:
     made_of = bases._MadeOf(reference=LOCK.reference, suite="trixie", epoch=EPOCH, wanted=wanted)
     assert made_of.lock(said) == expected
+
+
+# --- the digest of a root filesystem ----------------------------------------------------------
+
+
+def archive(form: int, *, mode: int = 0o644, content: bytes = b"hello\n") -> bytes:
+    """A tar of a folder, files with long names, a link and a hard link, in one of two formats."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=form) as tar:
+        folder = tarfile.TarInfo("./usr")
+        folder.type, folder.mode = tarfile.DIRTYPE, 0o755
+        tar.addfile(folder)
+        for name in ("./usr/short", f"./usr/{'long' * 30}/{'name' * 30}"):
+            file = tarfile.TarInfo(name)
+            file.size, file.mode, file.mtime = len(content), mode, 1_750_000_000
+            tar.addfile(file, io.BytesIO(content))
+        for kind, name in ((tarfile.SYMTYPE, "./usr/soft"), (tarfile.LNKTYPE, "./usr/hard")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, f"./usr/{'long' * 30}/{'name' * 30}"
+            tar.addfile(link)
+    return buffer.getvalue()
+
+
+def digest(content: bytes) -> str:
+    script = bases._SCRIPT.partition("<<'PERL'\n")[2].partition("\nPERL\n")[0]
+    done = subprocess.run(["perl", "-e", script], input=content, capture_output=True, check=True)
+    return done.stdout.decode()
+
+
+@pytest.mark.real_process
+def test_a_base_has_one_digest_in_whatever_kind_of_tar_it_was_written() -> None:
+    gnu, pax = archive(tarfile.GNU_FORMAT), archive(tarfile.PAX_FORMAT)
+    assert gnu != pax
+    assert re.fullmatch(r"[0-9a-f]{64}", digest(gnu))
+    assert digest(gnu) == digest(pax)
+    assert digest(archive(tarfile.GNU_FORMAT, mode=0o755)) != digest(gnu)
+    assert digest(archive(tarfile.GNU_FORMAT, content=b"world\n")) != digest(gnu)
