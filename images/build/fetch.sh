@@ -1,16 +1,9 @@
 # fetch.sh: put the files of the locked packages into /debs/LAYER, each with its hash checked.
-# /build/LAYER.txt has `name=version file sha256` a line. Lists and archives stay in the cache mount.
+# /build/LAYER.txt has `name=version file sha256` a line.
 set -eu
 . /build/network.sh
-mkdir -p /cache/apt/lists/partial /cache/apt/cache/archives/partial /cache/apt/debs
-options="-o Dir::State::Lists=/cache/apt/lists -o Dir::Cache=/cache/apt/cache"
-options="$options -o APT::Sandbox::User=root -o Acquire::Retries=3"
-if [ -s /run/secrets/sources ]; then
-    options="$options -o Dir::Etc::SourceList=/run/secrets/sources -o Dir::Etc::SourceParts=/dev/null"
-fi
-if [ -s /run/secrets/ca ]; then
-    options="$options -o Acquire::https::CAInfo=/run/secrets/ca"
-fi
+. /build/archive.sh
+mkdir -p /cache/apt/debs
 
 # The cache's file of a line, if it is there and whole.
 have() {

@@ -1,15 +1,7 @@
 # Put the locked uv into /opt/uv, with its hash checked by the distribution's own pip.
 set -eu
 . /build/network.sh
-mkdir -p /cache/apt/lists/partial /cache/apt/cache/archives/partial
-options="-o Dir::State::Lists=/cache/apt/lists -o Dir::Cache=/cache/apt/cache"
-options="$options -o APT::Sandbox::User=root -o Acquire::Retries=3"
-if [ -s /run/secrets/sources ]; then
-    options="$options -o Dir::Etc::SourceList=/run/secrets/sources -o Dir::Etc::SourceParts=/dev/null"
-fi
-if [ -s /run/secrets/ca ]; then
-    options="$options -o Acquire::https::CAInfo=/run/secrets/ca"
-fi
+. /build/archive.sh
 # shellcheck disable=SC2086
 apt-get -q $options update
 # shellcheck disable=SC2086

@@ -163,7 +163,8 @@ def test_each_layer_has_its_own_packages_and_no_step_without_any() -> None:
         "build/python3/requirements.txt": ["uv"],
     }
     assert {name for name in context if name.startswith("build/debs/") and "." in name} == {
-        "build/debs/1.txt", "build/debs/3.txt", "build/debs/fetch.sh", "build/debs/network.sh",
+        "build/debs/1.txt", "build/debs/3.txt", "build/debs/archive.sh", "build/debs/fetch.sh",
+        "build/debs/network.sh",
     }  # fmt: skip
 
 

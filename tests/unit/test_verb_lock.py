@@ -11,7 +11,7 @@ import pytest
 from jupbox.console import Console
 from jupbox.errors import LockError, UnknownNameError
 from jupbox.lock import RECIPE, AptPackage, ImageLock, KernelLock, Lock, dump_lock, load_lock
-from jupbox.project import ImageDefinition
+from jupbox.project import Box, ImageDefinition
 from jupbox.release.locking import NOTHING, Upgrade
 from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows import lock as verb
@@ -73,8 +73,8 @@ class Verb:
 
     # -- what stands behind it
 
-    def connect(self, project: object, box: object, around: object) -> Site:
-        self.boxes.append(getattr(box, "name"))  # noqa: B009
+    def connect(self, project: object, box: Box, around: object) -> Site:
+        self.boxes.append(box.name)
         return bench(root=self.root).site
 
     def resolve(
