@@ -25,7 +25,7 @@ _ADDABLE: Final = frozenset(
     {"depends_on", "devices", "dns", "dns_search", "environment", "extra_hosts", "labels",
      "networks", "ulimits", "volumes"}
 )  # fmt: skip
-_OURS: Final = frozenset({"home", "seal", "tmp", "authority"})
+_OURS: Final = frozenset({"home", "restoring", "seal", "tmp", "authority"})
 _SECRET: Final = frozenset({"seal", "authority"})
 
 

@@ -36,7 +36,7 @@ LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 # the engine changes them in a running container
 _CHANGED_LIVE: Final = ("memory", "cpus")
 _LATER_VALUES: Final = (
-    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
+    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override", "home_volume",
 )  # fmt: skip
 
 _NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -90,6 +90,7 @@ class Stack:
         ports: further ports of the container, published on the host's loopback under their number.
         groups: further groups of the host, (name, gid).
         override: hash over what `compose.override.yaml` adds to the notebook; empty for nothing.
+        home_volume: the home directory's, where a restore made another; None is the first one.
     """
 
     name: str
@@ -108,6 +109,7 @@ class Stack:
     ports: tuple[int, ...] = ()
     groups: tuple[tuple[str, int], ...] = ()
     override: str = ""
+    home_volume: str | None = None
 
     def digest(self) -> str:
         """A hash over what only a new container can change.
@@ -430,17 +432,23 @@ def compose_text(
             ports=stack.ports,
             shared_memory=stack.shared_memory,
             files=stack.files,
-            volumes=volume_names(stack.name, generation),
+            volumes=volume_names(stack.name, generation, home=stack.home_volume),
             labels=labels,
             volume_labels=volume_labels,
         )
     )
 
 
-def volume_names(stack: str, generation: int) -> dict[str, str]:
-    """The named volumes of a stack, by what they are for."""
+def volume_names(stack: str, generation: int, *, home: str | None = None) -> dict[str, str]:
+    """The named volumes of a stack, by what they are for.
+
+    Args:
+        stack: its name.
+        generation: the seal's.
+        home: the home directory's, where it is not the first one.
+    """
     return {
-        "home": f"{stack}_home",
+        "home": home or f"{stack}_home",
         "tmp": f"{stack}_tmp",
         "seal": f"{stack}_seal-{generation}",
         "authority": f"{stack}_authority",

@@ -85,11 +85,43 @@ class State:
         return max(found, key=_generation, default=None)
 
     @property
+    def home_volume(self) -> str:
+        """The home directory's: the container's, else the newest that was restored to its end."""
+        mounted = self.container.volumes.values() if self.container else ()
+        found = [name for name in mounted if self.home_number(name) is not None]
+        if not found:
+            found = [
+                name for name in self.volumes
+                if (number := self.home_number(name)) is not None
+                and restoring_name(self.name, number) not in self.volumes
+            ]  # fmt: skip
+        first = volume_names(self.name, 0)["home"]
+        return max(found, key=lambda name: self.home_number(name) or 0, default=first)
+
+    def home_number(self, volume: str) -> int | None:
+        """How many restores made a home volume, 0 for the first; None for any other volume."""
+        first = volume_names(self.name, 0)["home"]
+        number = volume.removeprefix(f"{first}-")
+        if volume == first:
+            return 0
+        return int(number) if number != volume and number.isdigit() else None
+
+    @property
     def account(self) -> Account | None:
         """The notebook's user that the first seal fixed."""
         texts = [release.image.labels.get(label.ACCOUNT) for release in self.releases]
         texts += [labels.get(label.ACCOUNT) for labels in self.volumes.values()]
         return next((read_account(text) for text in texts if text), None)
+
+
+def home_name(stack: str, number: int) -> str:
+    """The home volume that the restore of that number makes."""
+    return f"{volume_names(stack, 0)['home']}-{number}"
+
+
+def restoring_name(stack: str, number: int) -> str:
+    """An empty volume that says: the home volume of that number is not whole, or not in use yet."""
+    return f"{stack}_restoring-{number}"
 
 
 def _generation(volume: str) -> int:
@@ -169,6 +201,7 @@ def belongings(engine: Engine, name: str) -> Belongings:
     volumes |= {v for c in containers for v in c.volumes.values() if v in anonymous}
     fixed = volume_names(name, 0)
     secret = {fixed["tmp"], fixed["authority"], *(v for v in volumes if _generation(v))}
+    secret |= {v for v in volumes if v.startswith(restoring_name(name, 0)[:-1])}
     environments, shared = _environments(engine, name, locks)
     return Belongings(
         containers={c.name: c.state for c in containers},

@@ -79,6 +79,9 @@ def stack_of(site: Site, state: State, attached: Attachments = _NOTHING_ATTACHED
         env=box.env,
         ports=box.ports,
         groups=attached.groups,
+        home_volume=None
+        if state.home_volume == render.volume_names(site.stack, 0)["home"]
+        else state.home_volume,
     )
 
 
@@ -214,17 +217,21 @@ def compose_text(
         label.WHO: who(),
         label.VERSION: version("jupbox"),
     }
-    volume_labels = {
-        **stack_labels(site, "volume"),
-        label.ACCOUNT: stacks.account_text(stack.account),
-    }
     return render.compose_text(
         stack,
         image=sealed.image.tags[0] if sealed.image.tags else sealed.image.id,
         generation=sealed.generation,
         labels=labels,
-        volume_labels=volume_labels,
+        volume_labels=volume_labels(site, stack),
     )
+
+
+def volume_labels(site: Site, stack: Stack) -> dict[str, str]:
+    """The labels of a stack's volumes."""
+    return {
+        **stack_labels(site, "volume"),
+        label.ACCOUNT: stacks.account_text(stack.account),
+    }
 
 
 def planned(site: Site, stack: Stack, lock: ImageLock | None) -> Release:
@@ -247,6 +254,9 @@ def deploy(site: Site, stack: Stack, text: str, *, services: tuple[str, ...] = (
     Args:
         services: these alone; all of it without any.
     """
+    # compose takes it as somebody else's, and wants it there
+    home = render.volume_names(stack.name, 0, home=stack.home_volume)["home"]
+    site.engine.create_volume(home, volume_labels(site, stack))
     try:
         site.engine.compose_up(text, project=stack.name, services=services)
     except PortTakenError:

@@ -484,3 +484,9 @@ def test_every_instruction_of_a_dockerfile_is_the_templates_own() -> None:
         assert re.search(part, template, flags=re.DOTALL)
         template = re.sub(part, "", template, count=1, flags=re.DOTALL)
     assert INSTRUCTION.findall(rendered) == INSTRUCTION.findall(template)
+
+
+def test_a_restored_home_is_another_volume_and_another_configuration() -> None:
+    restored = replace(STACK, home_volume=f"{STACK.name}_home-2")
+    assert f'name: "{STACK.name}_home-2"\n    external: true' in compose(restored)
+    assert restored.digest() != STACK.digest()

@@ -432,3 +432,34 @@ def test_what_compose_built_for_a_sidecar_is_the_stacks() -> None:
     mine = image(f"{NAME}-db:latest", project)
     theirs = image("their/db:latest", project)
     assert belongings(FakeEngine(all_images=[mine, theirs])).images == (f"{NAME}-db:latest",)
+
+
+def home_of(fake: FakeEngine, *volumes: str) -> str:
+    fake.all_volumes = {f"{NAME}_{volume}": MINE for volume in volumes}
+    return state(fake).home_volume.removeprefix(f"{NAME}_")
+
+
+def test_the_home_volume_is_the_first_one_or_the_newest_that_was_restored(
+    fake: FakeEngine,
+) -> None:
+    assert home_of(fake) == "home"
+    assert home_of(fake, "home", "seal-7", "tmp") == "home"
+    assert home_of(fake, "home", "home-9", "home-10", "home-x") == "home-10"
+
+
+def test_a_home_volume_that_was_not_restored_to_its_end_is_not_used(fake: FakeEngine) -> None:
+    assert home_of(fake, "home", "home-1", "home-2", "restoring-2") == "home-1"
+
+
+def test_the_home_volume_in_use_stays_the_one_whatever_else_there_is(fake: FakeEngine) -> None:
+    mounts = {"/home/alice": f"{NAME}_home", "/tmp": f"{NAME}_tmp"}
+    kinds = {label.STACK: NAME, label.KIND: "server"}
+    fake.all_containers = [container("notebook", kinds, volumes=mounts)]
+    assert home_of(fake, "home", "home-1") == "home"
+
+
+def test_what_marks_a_restore_is_no_data(fake: FakeEngine, engine: Engine) -> None:
+    fake.all_volumes = {f"{NAME}_{name}": MINE for name in ("home", "home-1", "restoring-1")}
+    seen = room.belongings(engine, NAME)
+    assert seen.secrets == (f"{NAME}_restoring-1",)
+    assert seen.data == (f"{NAME}_home", f"{NAME}_home-1")
