@@ -50,6 +50,12 @@ Partial = Annotated[
         "--partial", help="With --from a repository: go on without what cannot be honoured."
     ),
 ]
+Force = Annotated[
+    bool, typer.Option("--force", help="Go on though kernels or terminals are busy: they end.")
+]
+WhenIdle = Annotated[
+    bool, typer.Option("--when-idle", help="Wait until no kernel and no terminal is busy.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
 
 
@@ -93,6 +99,13 @@ def _run(verb: str, *, debug: bool, verbose: bool = False, **given: Any) -> None
         console.error(known)
         raise typer.Exit(known.exit_code) from None
     raise typer.Exit(code or 0)
+
+
+def _consent(force: bool, when_idle: bool) -> Any:
+    """What the command line says of kernels that would be ended."""
+    from jupbox.workflows.guard import Consent  # noqa: PLC0415
+
+    return Consent(force=force, when_idle=when_idle)
 
 
 def _catch_the_end() -> None:
@@ -181,6 +194,8 @@ def up(
         ),
     ] = None,
     partial: Partial = False,
+    when_idle: WhenIdle = False,
+    force: Force = False,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -197,7 +212,7 @@ def up(
         raise typer.BadParameter("--push does not go with --dry-run.")
     _run("up", box_name=box, setup=setup, upgrade=upgrade, push=push, dry_run=dry_run, out=out,
          yes=yes, locked=locked, allow_drift=allow_drift, source=source, partial=partial,
-         verbose=verbose, debug=debug)  # fmt: skip
+         consent=_consent(force, when_idle), verbose=verbose, debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -311,12 +326,43 @@ def logs(
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
-def down(box: BoxName = None, debug: Debug = False) -> None:
+def down(
+    box: BoxName = None,
+    when_idle: WhenIdle = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
     """Stop the server; everything is kept.
 
     [b]jupbox down workbox[/b]
     """
-    _run("down", box_name=box, debug=debug)
+    _run("down", box_name=box, consent=_consent(force, when_idle), debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def rollback(
+    box: BoxName = None,
+    release: Annotated[
+        int | None,
+        typer.Argument(
+            metavar="[RELEASE]",
+            help="Its number; the one before the one that runs by default.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
+    show: Annotated[bool, typer.Option("--list", help="Only list the releases.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --list: print JSON.")] = False,
+    when_idle: WhenIdle = False,
+    force: Force = False,
+    debug: Debug = False,
+) -> None:
+    """Bring an earlier release back, with the password and certificate of now.
+
+    [b]jupbox rollback workbox[/b]
+    """
+    _run("rollback", box_name=box, release=release, show=show, as_json=as_json,
+         consent=_consent(force, when_idle), debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -481,10 +527,13 @@ def verify(
 @app.command(rich_help_panel=_ONCE)
 def rm(
     box: BoxName = None,
+    *,
     data: Annotated[
         bool,
         typer.Option("--data", help="The home volume too, and sidecars' data; asks for its name."),
     ] = False,
+    when_idle: WhenIdle = False,
+    force: Force = False,
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
@@ -492,7 +541,8 @@ def rm(
 
     [b]jupbox rm workbox[/b]
     """
-    _run("remove", box_name=box, data=data, yes=yes, debug=debug)
+    _run("remove", box_name=box, data=data, yes=yes, consent=_consent(force, when_idle),
+         debug=debug)  # fmt: skip
 
 
 def main() -> NoReturn:

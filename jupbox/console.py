@@ -103,6 +103,22 @@ class Console:
             shown = self._wrapped(value, indent=width + 4)
             self._out.print(Text.assemble((f"  {name:<{width}}  ", "bold"), shown))
 
+    def table(
+        self, header: Sequence[str], rows: Sequence[Sequence[str]], *, result: bool = True
+    ) -> None:
+        """Rows under a header, in columns as wide as they need.
+
+        Args:
+            header: names of the columns.
+            rows: a text for each column.
+            result: part of the result; else of what is said beside it.
+        """
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        out = self._out if result else self._err
+        for style, row in (("bold", header), *(("", row) for row in rows)):
+            cells = (f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
+            out.print(Text(f"  {'  '.join(cells)}".rstrip(), style=style))
+
     def checklist(self, parts: Sequence[tuple[str, Sequence[tuple[str, str, str, str]]]]) -> None:
         """A result as marked lines under titles, each with its remedy below if there is one.
 

@@ -239,3 +239,19 @@ class BusyError(JupboxError):
     exit_code = 38
     meaning = "another jupbox is changing it"
     remedy_hint = "wait until the other one is done, then run it again"
+
+
+class KernelsBusyError(JupboxError):
+    """A verb would end a kernel or a terminal that works."""
+
+    exit_code = 39
+    meaning = "kernels or terminals are busy"
+    remedy_hint = "wait, or add `--when-idle` to have it wait for you; `--force` ends them"
+
+
+class RolloutError(JupboxError):
+    """A new release does not work; the old one serves."""
+
+    exit_code = 40
+    meaning = "new release does not work, the old one serves"
+    remedy_hint = "read the log lines that the message shows, and mend the image or the box's keys"

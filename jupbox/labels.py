@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 KIND: Final = "dev.jupbox.kind"
-"""`environment`, `part`, `body`, `sealed`, `server`, or `volume`."""
+"""`environment`, `part`, `body`, `sealed`, `server`, `sidecar`, `candidate`, `release`, or
+`volume`."""
 STACK: Final = "dev.jupbox.stack"
 BOX: Final = "dev.jupbox.box"
 OWNER: Final = "dev.jupbox.owner"
@@ -41,3 +42,11 @@ OWN_CERTIFICATE: Final = "dev.jupbox.own-certificate"
 """`yes` where `tls` named one."""
 BLOBS: Final = "dev.jupbox.blobs"
 """Digests of a part image's layers as they are stored, as JSON."""
+SEAL: Final = "dev.jupbox.seal"
+"""What a sealed image was made for: `release`, or `live` for one whose seal only changed."""
+COMPOSE: Final = "dev.jupbox.compose"
+"""The whole compose file of a release, compressed."""
+REVISION: Final = "dev.jupbox.revision"
+"""The project's git revision that a release was rolled out from."""
+ORIGIN: Final = "dev.jupbox.origin"
+"""Number of the release that a rollback brought back."""

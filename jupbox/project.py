@@ -220,6 +220,7 @@ class Box:
     env: tuple[tuple[str, str], ...] = ()
     ports: tuple[int, ...] = ()
     group_add: tuple[str, ...] = ()
+    keep_releases: int = 3
 
     @property
     def memory_bytes(self) -> int | None:
@@ -859,6 +860,7 @@ def _box(name: str, table: BoxTable, folder: Path) -> Box:
             "cpus",
             "shm_size",
             "gpus",
+            "keep_releases",
         )
         if (value := getattr(table, key)) is not None
     }

@@ -177,6 +177,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "images": ("a table of images", "[images.datasci]"),
     "kernels": ("a table of kernels", "[images.datasci.kernels.legacy]"),
     "key": ("a path", 'key = "certificates/workbox.key"'),
+    "keep-releases": ("a number from 1 to 50", "keep-releases = 5"),
     "memory": ("a size of 128m or more", 'memory = "16g"'),
     "mounts": (
         'a list of "HOST:CONTAINER", possibly with :ro or :rw',
@@ -578,6 +579,9 @@ class BoxTable(_Table):
     gpus: Literal["auto", "all", "none"] | Annotated[int, Field(ge=1, le=1024)] | None = _key(
         '`"auto"`: all, when the engine has the NVIDIA runtime; `"all"`, a number, or `"none"`',
         default='`"auto"`',
+    )
+    keep_releases: Annotated[int, Field(ge=1, le=50)] | None = _key(
+        "how many releases `rollback` can choose from, with the one that runs", default="`3`"
     )
     mounts: list[Annotated[str, AfterValidator(_mount)]] = _key(
         "`HOST:CONTAINER` with paths of the host; `:ro` or `:rw`, without it read-only unless the "

@@ -833,6 +833,13 @@ class Engine:
         read: dict[str, Any] = json.loads(done.stdout)
         return read
 
+    def composed(self, text: str) -> dict[str, Any]:
+        """A compose file of ours as Compose normalises it; a second time changes nothing."""
+        with tempfile.TemporaryDirectory(prefix="jupbox-compose-") as folder:
+            file = Path(folder) / "compose.yaml"
+            file.write_text(text)
+            return self.compose_config([file], root=Path(folder), variables={})
+
     def compose_build(self, text: str, *, project: str, services: Sequence[str]) -> None:
         """Build the images of some services of a compose file.
 
@@ -872,9 +879,32 @@ class Engine:
             where = ("compose", "--file", str(file), "--project-name", project)
             return self._docker(*where, *arguments)
 
-    def remove_container(self, container: str) -> None:
+    def remove_container(self, container: str, *, anonymous_volumes: bool = False) -> None:
         """Stop a container and remove it; its named volumes stay."""
-        self._must("removing a container", "rm", "--force", container)
+        options = ["--volumes"] if anonymous_volumes else []
+        self._must("removing a container", "rm", "--force", *options, container)
+
+    def container_exists(self, name: str) -> bool:
+        """Whether there is a container of that name or ID, running or not."""
+        return self._docker("container", "inspect", name).returncode == 0
+
+    def create_kept(self, name: str, image: str, labels: Mapping[str, str]) -> None:
+        """Make a container that is never started: it carries labels, and keeps its image.
+
+        Args:
+            name: nobody else has it.
+            image: what it is made of.
+            labels: one line each; they go by a file, as they may be long.
+        """
+        # the user's own client configuration may name proxies, with passwords
+        with tempfile.TemporaryDirectory(prefix="jupbox-docker-") as folder:
+            file = Path(folder) / "labels"
+            file.write_text("".join(f"{key}={value}\n" for key, value in labels.items()))
+            options = ["--pull", "never", "--name", name, "--label-file", str(file)]
+            self._must(
+                "keeping a release", "--config", folder, "create", *options, "--network", "none",
+                image,
+            )  # fmt: skip
 
     # -- the user's own docker command
 

@@ -16,6 +16,7 @@ from jupbox.secret import without_credentials
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # a server that says nothing for a minute is not there
 _PATIENCE: Final = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
+_LOOK_SECONDS: Final = 10.0
 # by which a git that started us (a hook, an alias) would send ours to its own repository
 _OF_CALLER: Final = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
@@ -75,6 +76,28 @@ def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) 
             remedy="Name a revision that holds it, such as HEAD or main.",
         )
     return done.stdout.decode("utf-8", "replace")
+
+
+def revision(folder: Path, *, environ: Mapping[str, str]) -> str | None:
+    """The short commit that a folder is at, `-dirty` if files of it differ; None without one.
+
+    Args:
+        folder: anywhere.
+        environ: the user's environment, in which git runs.
+    """
+    try:
+        git = Git(environ)
+        head = git("-C", str(folder), "rev-parse", "--short", "HEAD", timeout=_LOOK_SECONDS)
+        changed = git(
+            "-C", str(folder), "status", "--porcelain", "--untracked-files=no", "--", ".",
+            timeout=_LOOK_SECONDS,
+        )  # fmt: skip
+    except (ClientError, RepositoryError):
+        return None
+    commit = head.stdout.decode(errors="replace").strip()
+    if head.returncode != 0 or not commit:
+        return None
+    return f"{commit}-dirty" if changed.stdout.strip() else commit
 
 
 def _refs(git: Git, url: str) -> set[str]:

@@ -24,6 +24,9 @@ SEAL: Final = "/etc/jupbox/seal"
 _VOLUME: Final = "/volume"
 _SEALED_FILES: Final = {"cert.pem", "key.pem", "password.hash", "seal.json"}
 _BASE: Final = "jupbox-base"
+PROVEN: Final = "proven"
+"""`<stack>:proven-<generation>`: the tag of a sealed image that served."""
+ROLLED_OUT: Final = "release"
 AUTHORITY_LABEL: Final = "dev.jupbox.authority"
 LEAF_LABEL: Final = "dev.jupbox.leaf"
 
@@ -50,6 +53,22 @@ class Release:
     generation: int
     image: Image
 
+    @property
+    def reference(self) -> str:
+        """How the engine is told which image: the seal's own tag, else the ID."""
+        own = (tag for tag in self.image.tags if tag.endswith(f":seal-{self.generation}"))
+        return next(own, self.image.id)
+
+    @property
+    def proven(self) -> bool:
+        """Whether it once answered as the stack's server."""
+        return any(tag.endswith(f":{PROVEN}-{self.generation}") for tag in self.image.tags)
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it was sealed for a server that ran on; nothing ever ran from it then."""
+        return self.image.labels.get(label.SEAL) != ROLLED_OUT
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:
@@ -66,14 +85,26 @@ class State:
     volumes: Mapping[str, Mapping[str, str]]
 
     @property
+    def abandoned(self) -> tuple[Release, ...]:
+        """Sealed images for a roll-out that did not come to its end: nothing counts of them."""
+        if self.container is None:
+            return ()
+        runs = int(self.container.labels.get(label.GENERATION, "0"))
+        return tuple(
+            release
+            for release in self.releases
+            if release.generation > runs and not release.proven and not release.is_live
+        )
+
+    @property
     def newest(self) -> Release | None:
-        """The newest sealed image."""
-        return self.releases[0] if self.releases else None
+        """The newest sealed image that counts."""
+        return next((each for each in self.releases if each not in self.abandoned), None)
 
     @property
     def next_generation(self) -> int:
         """A number that no seal of the stack had."""
-        of_volumes = [_generation(name) for name in self.volumes]
+        of_volumes = [generation_of(name) for name in self.volumes]
         return max([0, *of_volumes, *(release.generation for release in self.releases)]) + 1
 
     @property
@@ -81,8 +112,8 @@ class State:
         """The seal volume in use, else the newest that there is."""
         if self.container and SEAL in self.container.volumes:
             return self.container.volumes[SEAL]
-        found = [name for name in self.volumes if _generation(name)]
-        return max(found, key=_generation, default=None)
+        found = [name for name in self.volumes if generation_of(name)]
+        return max(found, key=generation_of, default=None)
 
     @property
     def home_volume(self) -> str:
@@ -124,7 +155,8 @@ def restoring_name(stack: str, number: int) -> str:
     return f"{stack}_restoring-{number}"
 
 
-def _generation(volume: str) -> int:
+def generation_of(volume: str) -> int:
+    """The generation of a seal volume's name; 0 for another volume."""
     _, separator, number = volume.rpartition("_seal-")
     return int(number) if separator and number.isdigit() else 0
 
@@ -192,7 +224,12 @@ def belongings(engine: Engine, name: str) -> Belongings:
     mine = ({label.STACK: name}, {COMPOSE_PROJECT: name})
     # by compose's label alone: somebody's own container of a sealed image has the image's labels
     containers = engine.containers({COMPOSE_PROJECT: name})
-    containers += [c for c in engine.containers({label.STACK: name}) if is_passing(c.name)]
+    containers += [
+        c
+        for c in engine.containers({label.STACK: name})
+        if is_passing(c.name) or c.labels.get(label.KIND) in {"candidate", "release"}
+    ]
+    containers = list({c.id: c for c in containers}.values())
     images = engine.images({label.STACK: name})
     labels = [c.labels for c in containers] + [i.labels for i in images]
     locks = {each[label.LOCK] for each in labels if label.LOCK in each}
@@ -200,7 +237,7 @@ def belongings(engine: Engine, name: str) -> Belongings:
     volumes = {volume for labels in mine for volume in engine.volumes(labels)}
     volumes |= {v for c in containers for v in c.volumes.values() if v in anonymous}
     fixed = volume_names(name, 0)
-    secret = {fixed["tmp"], fixed["authority"], *(v for v in volumes if _generation(v))}
+    secret = {fixed["tmp"], fixed["authority"], *(v for v in volumes if generation_of(v))}
     secret |= {v for v in volumes if v.startswith(restoring_name(name, 0)[:-1])}
     environments, shared = _environments(engine, name, locks)
     return Belongings(
@@ -263,6 +300,17 @@ def _names(image: Image, repository: str) -> list[str]:
     return [tag for tag in image.tags if tag.startswith(f"{repository}:")]
 
 
+def certificates_of(image: Image) -> Certificates | None:
+    """The certificates of a sealed image, from its labels."""
+    labels = image.labels
+    if AUTHORITY_LABEL not in labels:
+        return None
+    return Certificates(
+        leaf_pem=base64.b64decode(labels[LEAF_LABEL]),
+        authority_pem=base64.b64decode(labels[AUTHORITY_LABEL]),
+    )
+
+
 def public_certificates(
     engine: Engine, state: State, *, image: str | None = None
 ) -> Certificates | None:
@@ -273,12 +321,9 @@ def public_certificates(
         state: what is there of the stack.
         image: any image of the engine, to look into a volume with; None: the container's.
     """
-    if state.newest and AUTHORITY_LABEL in state.newest.image.labels:
-        labels = state.newest.image.labels
-        return Certificates(
-            leaf_pem=base64.b64decode(labels[LEAF_LABEL]),
-            authority_pem=base64.b64decode(labels[AUTHORITY_LABEL]),
-        )
+    public = certificates_of(state.newest.image) if state.newest else None
+    if public is not None:
+        return public
     found = read_credentials(engine, state, image=image)
     if found is None:
         return None
@@ -390,35 +435,7 @@ def write_authority(
         engine.put(container, "/authority", tar(files, uid=0, gid=0))
 
 
-def prune(engine: Engine, state: State, *, keep: int) -> None:
-    """Remove what belongs to releases older than the newest `keep`; what is used stays."""
-    for release in state.releases[keep:]:
-        for tag in release.image.tags or (release.image.id,):
-            engine.remove_image(tag)
-    bodies = {release.image.labels.get(label.BODY) for release in state.releases[:keep]}
-    for image in engine.images({label.STACK: state.name, label.KIND: "body"}):
-        for tag in set(image.tags) - bodies:
-            engine.remove_image(tag)
-    needed = {release.image.labels.get(label.LOCK) for release in state.releases[:keep]}
-    for image in engine.images({label.STACK: state.name, label.KIND: "part"}):
-        for tag in image.tags:
-            # a transfer that was cut off and not gone on with; what is whole says what came
-            if ":sent-" not in tag or image.labels.get(label.LOCK) not in needed:
-                engine.remove_image(tag)
-    kept = {release.generation for release in state.releases[:keep]}
-    for volume in state.volumes:
-        generation = _generation(volume)
-        if generation and generation not in kept and volume != state.seal_volume:
-            engine.remove_volume(volume)
-    # only of what this stack ran: another `up` may have built its own just now
-    locks = {r.image.labels.get(label.LOCK) for r in state.releases[keep:]}
-    if locks:
-        _remove_unused(
-            engine, locks - {r.image.labels.get(label.LOCK) for r in state.releases[:keep]}
-        )
-
-
-def _remove_unused(engine: Engine, locks: set[str | None]) -> None:
+def remove_unused(engine: Engine, locks: set[str | None]) -> None:
     """Remove the environment images of locks that nothing on the engine uses any more."""
     used = {each.get(label.LOCK) for each in _users_of_locks(engine)}
     for image in engine.images({label.KIND: "environment"}):

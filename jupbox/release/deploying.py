@@ -13,6 +13,7 @@ from jupbox.errors import (
     PortTakenError,
     ServerError,
 )
+from jupbox.host import git
 from jupbox.host import stack as stacks
 from jupbox.host.engine import Container, Image
 from jupbox.host.probe import wait_https
@@ -215,22 +216,30 @@ def compose_text(
         label.FILES: stack.files or "volume",
         label.EXPOSE: site.box.expose,
         label.WHO: who(),
+        label.SINCE: site.around.now().isoformat(timespec="seconds"),
+        **({label.REVISION: revision} if (revision := revision_of(site)) else {}),
         label.VERSION: version("jupbox"),
     }
     return render.compose_text(
         stack,
-        image=sealed.image.tags[0] if sealed.image.tags else sealed.image.id,
+        image=sealed.reference or sealed.image.tags[0],
         generation=sealed.generation,
         labels=labels,
-        volume_labels=volume_labels(site, stack),
+        volume_labels=volume_labels(site, stack.account),
     )
 
 
-def volume_labels(site: Site, stack: Stack) -> dict[str, str]:
+def revision_of(site: Site) -> str | None:
+    """The git revision of the project's folder; None without one."""
+    root = site.project.root
+    return None if root is None else git.revision(root, environ=site.around.environ)
+
+
+def volume_labels(site: Site, account: Account) -> dict[str, str]:
     """The labels of a stack's volumes."""
     return {
         **stack_labels(site, "volume"),
-        label.ACCOUNT: stacks.account_text(stack.account),
+        label.ACCOUNT: stacks.account_text(account),
     }
 
 
@@ -254,16 +263,23 @@ def deploy(site: Site, stack: Stack, text: str, *, services: tuple[str, ...] = (
     Args:
         services: these alone; all of it without any.
     """
-    # compose takes it as somebody else's, and wants it there
     home = render.volume_names(stack.name, 0, home=stack.home_volume)["home"]
-    site.engine.create_volume(home, volume_labels(site, stack))
+    ensure_home(site, home, stack.account)
     try:
         site.engine.compose_up(text, project=stack.name, services=services)
     except PortTakenError:
-        # somebody was quicker, since `check_ports` looked
-        owner = site.engine.port_owner(stack.port, except_stack=site.stack)
-        by = f"container {owner}" if owner else _process_on(site, stack.port)
-        raise _taken(site, stack.port, by) from None
+        raise port_error(site, stack.port) from None
+
+
+def ensure_home(site: Site, volume: str, account: Account) -> None:
+    """Have the home volume: compose takes it as somebody else's, and wants it there."""
+    site.engine.create_volume(volume, volume_labels(site, account))
+
+
+def port_error(site: Site, port: int) -> PortTakenError:
+    """The error for a port that somebody took since `check_ports` looked."""
+    owner = site.engine.port_owner(port, except_stack=site.stack)
+    return _taken(site, port, f"container {owner}" if owner else _process_on(site, port))
 
 
 def update_limits(site: Site, container: Container, stack: Stack) -> None:

@@ -16,6 +16,7 @@ from jupbox.errors import (
     JupboxError,
     ServerError,
 )
+from jupbox.host import records
 from jupbox.host import stack as stacks
 from jupbox.host.engine import Image
 from jupbox.host.ssh import SshMachine
@@ -28,8 +29,6 @@ from jupbox.release.building import build_context
 from jupbox.render import Account
 from jupbox.secret import Secret
 from jupbox.site import Site
-
-KEEP_RELEASES: Final = 3
 
 _BLOCK: Final = rb"-----BEGIN CERTIFICATE-----\n.*?-----END CERTIFICATE-----\n"
 
@@ -169,7 +168,7 @@ def stack_labels(site: Site, kind: str) -> dict[str, str]:
 
 def seal(
     site: Site, state: State, credentials: Credentials, *, account: Account, lock: str,
-    image_name: str, body: str, recipe: str,
+    image_name: str, body: str, recipe: str, purpose: str,
 ) -> tuple[stacks.Release, bytes]:  # fmt: skip
     """Make the next sealed image of a body and these credentials; it, and the seal's tar.
 
@@ -177,6 +176,7 @@ def seal(
         body: image with the notebook's user and the server's files.
         lock: digest of the environment's lock.
         recipe: digest of the server's files in the body.
+        purpose: `stacks.ROLLED_OUT`, or `live`.
     """
     generation = state.next_generation
     files = stacks.seal_files(
@@ -192,6 +192,7 @@ def seal(
         label.ACCOUNT: stacks.account_text(account),
         label.SINCE: site.around.now().isoformat(timespec="seconds"),
         label.WHO: who(),
+        label.SEAL: purpose,
     }
     tag = f"{site.stack}:seal-{generation}"
     image = stacks.seal(
@@ -221,7 +222,7 @@ def seal_new(
     build_context(site, context, tag=body, labels=labels, secrets={}, stage=stage)
     sealed, _ = seal(
         site, state, credentials, account=account, lock=digest, image_name=lock.name, body=body,
-        recipe=recipe,
+        recipe=recipe, purpose=stacks.ROLLED_OUT,
     )  # fmt: skip
     return sealed
 
@@ -248,9 +249,51 @@ def seal_live(site: Site, state: State, credentials: Credentials) -> None:
         image_name=labels[label.IMAGE],
         body=body if body and site.engine.image(body) else newest.image.id,
         recipe=labels[label.RECIPE],
+        purpose="live",
     )
     _write_live(site, state, release, files)
-    stacks.prune(site.engine, stacks.observe(site.engine, site.stack), keep=KEEP_RELEASES)
+    records.prune(site.engine, stacks.observe(site.engine, site.stack), keep=site.box.keep_releases)
+
+
+def seal_again(site: Site, state: State, credentials: Credentials, image: Image) -> stacks.Release:
+    """Seal a release anew that was sealed before: each roll-out has a generation of its own.
+
+    Args:
+        credentials: those in force.
+        image: a sealed image.
+
+    Raises:
+        ServerError: nothing says who the notebook's user is.
+    """
+    account, labels = state.account, image.labels
+    if account is None:
+        raise _seal_gone(site)
+    body = labels.get(label.BODY, "")
+    sealed, _ = seal(
+        site, state, credentials, account=account, lock=labels[label.LOCK],
+        image_name=labels[label.IMAGE], recipe=labels[label.RECIPE], purpose=stacks.ROLLED_OUT,
+        body=body if body and site.engine.image(body) else image.id,
+    )  # fmt: skip
+    return sealed
+
+
+def credentials_in_force(site: Site, state: State) -> Credentials:
+    """What the running server has, or the last one had.
+
+    Raises:
+        ServerError: nothing is left of it.
+    """
+    image = state.newest.image.id if state.newest else None
+    found = stacks.read_credentials(site.engine, state, image=image)
+    if found is None:
+        raise _seal_gone(site)
+    return found
+
+
+def _seal_gone(site: Site) -> ServerError:
+    return ServerError(
+        f"The seal of {site.stack} is gone.", remedy=f"`jupbox up{site.command}` makes a new one."
+    )
 
 
 def is_cut_off(site: Site, state: State) -> bool:
@@ -260,11 +303,16 @@ def is_cut_off(site: Site, state: State) -> bool:
         return False
     deployed = int(container.labels.get(label.GENERATION, "0"))
     applied = _applied(site, newest.generation) in newest.image.tags
-    return newest.generation > deployed and not applied
+    return newest.generation > deployed and newest.is_live and not applied
 
 
 def settle(site: Site, state: State) -> State:
-    """Finish a live change that was cut off; the state then."""
+    """Finish a live change that was cut off, and clear away a roll-out that was; the state then.
+
+    Only for whoever holds the stack's lock.
+    """
+    if records.sweep(site.engine, state):
+        state = stacks.observe(site.engine, site.stack)
     if not is_cut_off(site, state) or state.newest is None or state.account is None:
         return state
     credentials = stacks.read_credentials(site.engine, state, image=None)

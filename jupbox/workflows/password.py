@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from jupbox.console import Console
-from jupbox.errors import (
-    PasswordError,
-    ServerError,
-)
+from jupbox.errors import PasswordError
 from jupbox.host import stack as stacks
 from jupbox.password import check_password, generate_password, hash_password
 from jupbox.release import sealing
@@ -45,13 +42,7 @@ def password(
 
 def _set_password(site: Site, chosen: Secret) -> None:
     state = stacks.observe(site.engine, site.stack)
-    image = state.newest.image.id if state.newest else None
-    last = stacks.read_credentials(site.engine, state, image=image)
-    if last is None:
-        raise ServerError(
-            f"The seal of {site.stack} is gone.",
-            remedy=f"`jupbox up{site.command}` makes a new one.",
-        )
+    last = sealing.credentials_in_force(site, state)
     sealing.seal_live(site, state, replace(last, password_hash=hash_password(chosen)))
 
 

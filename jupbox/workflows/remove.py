@@ -18,7 +18,8 @@ from jupbox.host.engine import Container, Engine
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import Belongings
 from jupbox.site import Site, Surroundings, connect, load_project, lock_path
-from jupbox.workflows.found import files_of, place
+from jupbox.workflows.found import Found, files_of, place
+from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.up import CONTEXT
 
 Rows = list[tuple[str, str]]
@@ -49,8 +50,9 @@ class Here:
 
 
 def remove(
-    box_name: str | None, *, around: Surroundings, console: Console, data: bool, yes: bool
-) -> None:
+    box_name: str | None, *, around: Surroundings, console: Console, data: bool, yes: bool,
+    consent: Consent,
+) -> None:  # fmt: skip
     """Remove all that there is of a box, after a list and a question; what cannot go is named.
 
     Raises:
@@ -65,6 +67,8 @@ def remove(
     if not (seen.has_own or here.has_any or (data and seen.data)):
         console.line(_nothing(site, seen))
         return
+    state = stacks.observe(site.engine, site.stack)
+    ensure_idle(Found(site=site, state=state), verb="rm", consent=consent, console=console)
     console.standing = f"What is gone is gone; `jupbox rm{site.command}` goes on with the rest."
     with site.machine.exclusive(site.stack):
         # anew under the lock: who held it may have changed everything

@@ -9,6 +9,7 @@ from typing import Final
 from jupbox import pki, plan, render
 from jupbox.console import Console
 from jupbox.errors import ConfigError
+from jupbox.host import records
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.host.engine import Image, uninterrupted
@@ -23,6 +24,7 @@ from jupbox.release import (
     locking,
     placing,
     providing,
+    rolling,
     sealing,
     sharing,
     sidecars,
@@ -32,7 +34,9 @@ from jupbox.release.building import Rules
 from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, load_project
+from jupbox.workflows import rollout
 from jupbox.workflows.found import Found, files_of, look, place, url_of
+from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.preview import show, write
 from jupbox.workflows.repository import Repository, read_repository
 from jupbox.workflows.setup import setup_engine
@@ -43,13 +47,14 @@ CONTEXT: Final = "made by jupbox"
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
     yes: bool, dry_run: bool, out: Path | None, locked: bool, allow_drift: bool,
-    source: str | None, partial: bool, push: bool,
+    source: str | None, partial: bool, push: bool, consent: Consent,
 ) -> int:  # fmt: skip
     """Make the box run what the project says, or a repository; nothing where it already does.
 
     Args:
         locked: the lock file as it is, or an error.
         allow_drift: an image that is not the recorded one will do.
+        consent: to the end of kernels, where a new container is needed.
 
     Returns:
         0; of a dry run 2 when there is something to do.
@@ -82,11 +87,12 @@ def up(
         _refuse_early(found)
         target = _target(found, console, rules, upgrade=upgrade)
         target = _lock(found, target, console, rules, upgrade=upgrade)
+        _ask_kernels(found, target, consent, console, wait=False)  # before minutes of building
         _prepare_host(found, target)
         target = _build(found, target, console, rules, upgrade=upgrade, push=push)
         prepared, sealed = _seal(found, target, console)
         try:
-            _run(found, target, sealed, console)
+            _run(found, target, sealed, consent, console)
             authority = _wait(found, target, console)
             placed = _place(found, target, repository, console)
         except BaseException:
@@ -259,6 +265,13 @@ def _lock(found: Found, target: Target, console: Console, rules: Rules, *, upgra
     return _target(found, console, rules, upgrade=upgrade, lock=lock)
 
 
+def _ask_kernels(
+    found: Found, target: Target, consent: Consent, console: Console, *, wait: bool
+) -> None:
+    if Action.DEPLOY in target.actions:
+        ensure_idle(found, verb="up", consent=consent, console=console, wait=wait)
+
+
 def _prepare_host(found: Found, target: Target) -> None:
     if target.actions & {Action.DEPLOY, Action.START}:
         deploying.check_ports(found.site, found.state, target.stack)
@@ -291,7 +304,7 @@ def _seal(
     """Seal if need be; what was prepared for it, and the sealed image to run."""
     site, state = found.site, found.state
     if Action.SEAL not in target.actions:
-        return None, state.newest
+        return None, _sealed_again(found, target)
     looking = target.environment or (state.newest.image if state.newest else None)
     assert looking is not None, "a plan that seals has built, or has a sealed image"
     prepared = None
@@ -314,18 +327,30 @@ def _seal(
     return prepared, sealed
 
 
+def _sealed_again(found: Found, target: Target) -> stacks.Release | None:
+    """The newest sealed image; for a roll-out with a number of its own."""
+    site, state = found.site, found.state
+    if Action.DEPLOY not in target.actions or state.newest is None:
+        return state.newest
+    credentials = sealing.credentials_in_force(site, state)
+    return sealing.seal_again(site, state, credentials, state.newest.image)
+
+
 def _show_password(prepared: sealing.Prepared | None, console: Console) -> None:
     if prepared and prepared.password:
         console.facts([_password_row(prepared.password)])
 
 
-def _run(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
+def _run(
+    found: Found, target: Target, sealed: stacks.Release | None, consent: Consent,
+    console: Console,
+) -> None:  # fmt: skip
     site, container = found.site, found.state.container
     if container and Action.UPDATE in target.actions:
         with console.stage("Changing the limits"):
             deploying.update_limits(site, container, target.stack)
     if target.actions & {Action.DEPLOY, Action.BESIDE}:
-        _compose(found, target, sealed, console)
+        _compose(found, target, sealed, consent, console)
     if container and Action.START in target.actions:
         with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
             site.engine.start(container.id)
@@ -337,10 +362,13 @@ def _started(box: Box) -> str:
     return f"The server on {place(box)} was started; the same command looks whether it answers."
 
 
-def _compose(found: Found, target: Target, sealed: stacks.Release | None, console: Console) -> None:
-    site, state, stack = found.site, found.state, target.stack
+def _compose(
+    found: Found, target: Target, sealed: stacks.Release | None, consent: Consent,
+    console: Console,
+) -> None:  # fmt: skip
+    site, stack = found.site, target.stack
     release = sealed or deploying.planned(site, stack, target.lock)
-    own = deploying.compose_text(site, state, stack, sealed=release, definition=target.definition)
+    own = _text(found, target, release)
     merging = sidecars.merging(site, own, lock=target.lock, definition=target.definition)
     with merging as merged:
         if merged and merged.builds:
@@ -350,16 +378,25 @@ def _compose(found: Found, target: Target, sealed: stacks.Release | None, consol
             console.note(f"{name} publishes port {port} for whoever reaches {place(site.box)}.")
         text = merged.text if merged else own
         beside = tuple(merged.digests) if merged else ()
-        whole = Action.DEPLOY in target.actions
-        what = "the server" if whole else ", ".join(beside) or "nothing beside the server"
-        # seconds, and half of it is worse than a Ctrl-C that waits for its end
-        with console.stage(f"Starting {what} on {place(site.box)}"), uninterrupted():
-            if whole or beside:
-                deploying.deploy(site, stack, text, services=() if whole else beside)
-            if whole:
-                console.standing = _started(site.box)
+        if Action.DEPLOY in target.actions:
+            rollout.roll_out(
+                found, release, text, account=stack.account, console=console,
+                ask=lambda: _ask_kernels(found, target, consent, console, wait=True),
+            )  # fmt: skip
+            console.standing = _started(site.box)
+        elif beside:
+            # seconds, and half of it is worse than a Ctrl-C that waits for its end
+            title = f"Starting {', '.join(beside)} on {place(site.box)}"
+            with console.stage(title), uninterrupted():
+                deploying.deploy(site, stack, text, services=beside)
         # not before: a Ctrl-C there would leave the old server without what it had beside it
         sidecars.remove_unwanted(site, merged)
+
+
+def _text(found: Found, target: Target, release: stacks.Release) -> str:
+    return deploying.compose_text(
+        found.site, found.state, target.stack, sealed=release, definition=target.definition
+    )
 
 
 def _wait(found: Found, target: Target, console: Console) -> bytes:
@@ -369,14 +406,28 @@ def _wait(found: Found, target: Target, console: Console) -> bytes:
     image = target.environment.id if target.environment else None
     public = stacks.public_certificates(site.engine, state, image=image)
     assert public is not None, "it has just been sealed"
-    title = "Waiting for its answer over HTTPS" if target.actions else "Checking its answer"
-    with console.stage(title):
-        deploying.wait(site, target.stack.port, public)
+    if Action.DEPLOY not in target.actions:
+        title = "Waiting for its answer over HTTPS" if target.actions else "Checking its answer"
+        with console.stage(title):
+            rollout.wait(found, state, public, port=target.stack.port, console=console)
     if target.actions & {Action.DEPLOY, Action.START}:
         _hand_over(found.site, target, console)
-    if target.actions:
-        stacks.prune(site.engine, state, keep=sealing.KEEP_RELEASES)
+    _keep(found, target, state)
     return public.authority_pem
+
+
+def _keep(found: Found, target: Target, state: stacks.State) -> None:
+    """Keep what runs as a release, if a run that was cut off, or an older jupbox, did not."""
+    site = found.site
+    runs = next((r for r in state.releases if r.generation == records.runs_of(state)), None)
+    if runs is not None and not rolling.is_kept(site, state):
+        own = _text(found, target, runs)
+        merging = sidecars.merging(site, own, lock=target.locked, definition=target.definition)
+        with merging as merged:
+            composed = site.engine.composed(merged.text if merged else own)
+        records.keep(site.engine, runs, composed, stack=site.stack)
+    if target.actions or not (runs and runs.proven):
+        rolling.approve(site, state)
 
 
 def _place(

@@ -180,6 +180,20 @@ class FakeEngine:
     def remove_volume(self, name: str) -> None:
         self.all_volumes.pop(name, None)
 
+    def container_exists(self, name: str) -> bool:
+        return any(name in {c.id, c.name} for c in self.all_containers)
+
+    def create_kept(self, name: str, image: str, labels: Mapping[str, str]) -> None:
+        found = self.image(image)
+        assert found is not None
+        given = {**found.labels, **labels}
+        self.all_containers.append(
+            container(name, given, image=found.id, state="created", started=None)
+        )
+
+    def remove_container(self, container: str, *, anonymous_volumes: bool = False) -> None:
+        self.all_containers = [c for c in self.all_containers if container not in {c.id, c.name}]
+
     def last_log_lines(self, container: str, count: int) -> list[str]:
         return ["one", "two"][-count:]
 

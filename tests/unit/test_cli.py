@@ -24,6 +24,7 @@ VERBS = {
     "logs": "logs",
     "exec": "execute",
     "down": "down",
+    "rollback": "rollback",
     "rm": "remove",
     "init": "init",
     "password": "password",

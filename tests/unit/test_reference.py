@@ -144,7 +144,7 @@ def test_each_comment_can_be_taken_away_by_itself() -> None:
 
 def test_a_new_file_is_readable() -> None:
     lines = reference.commented_toml(**NEW).splitlines()
-    assert len(lines) < 100
+    assert len(lines) < 120
     assert max(len(line) for line in lines) <= 100
     real = [line for line in lines if line and not line.startswith("#")]
     assert real == [

@@ -17,7 +17,7 @@ from .paths import PORT, SEAL, Paths
 LIMIT = 2.8
 
 
-def _context(certificate: Path) -> ssl.SSLContext:
+def trusting(certificate: Path) -> ssl.SSLContext:
     """Trusts the seal's own chain and nothing else.
 
     The name is not checked: a certificate that the user brought need not hold 127.0.0.1.
@@ -38,7 +38,7 @@ def check(paths: Paths, port: int) -> str:
         http.client.HTTPException: not HTTP.
         ValueError: not Jupyter's answer.
     """
-    context = _context(paths.certificate)
+    context = trusting(paths.certificate)
     connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=LIMIT, context=context)
     try:
         connection.request("GET", "/api")

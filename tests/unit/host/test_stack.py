@@ -283,61 +283,6 @@ def test_the_authority_lies_in_a_volume_of_its_own(fake: FakeEngine, engine: Eng
 # --- pruning ----------------------------------------------------------------------------------
 
 
-def test_old_seals_go_and_what_is_in_use_stays(fake: FakeEngine, engine: Engine) -> None:
-    fake.all_images += [sealed_image(NAME, number) for number in range(1, 7)]
-    fake.all_images.append(image("jupbox-env:minimal"))
-    for number in range(1, 7):
-        volume(fake, number)
-    fake.all_volumes |= {f"{NAME}_home": MINE, f"{NAME}_authority": MINE}
-    labels = {label.STACK: NAME, label.KIND: "server"}
-    fake.all_containers.append(container("c", labels, volumes={SEAL: f"{NAME}_seal-2"}))
-    room.prune(engine, state(fake), keep=3)
-    kept = {image.tags[0] for image in fake.all_images}
-    assert kept == {f"{NAME}:seal-{n}" for n in (4, 5, 6)} | {"jupbox-env:minimal"}
-    assert set(fake.all_volumes) == {
-        f"{NAME}_{name}" for name in ("seal-2", "seal-4", "seal-5", "seal-6", "home", "authority")
-    }
-
-
-def test_bodies_of_releases_that_are_gone_go_too(fake: FakeEngine, engine: Engine) -> None:
-    fake.all_images.append(sealed_image(NAME, 2, **{label.BODY: f"{NAME}:body-new"}))
-    fake.all_images += [
-        image(f"{NAME}:body-{age}", {label.STACK: NAME, label.KIND: "body"})
-        for age in ("old", "new")
-    ]
-    room.prune(engine, state(fake), keep=3)
-    kept = {image.tags[0] for image in fake.all_images}
-    assert {f"{NAME}:seal-2", f"{NAME}:body-new"} == kept
-
-
-def test_environments_of_old_releases_go_unless_somebody_uses_them(
-    fake: FakeEngine, engine: Engine
-) -> None:
-    for number, lock in enumerate(("gone", "shared", "kept", "kept", "new"), start=1):
-        fake.all_images.append(sealed_image(NAME, number, **{label.LOCK: lock}))
-    fake.all_images.append(sealed_image("jupbox-bob_workbox", 1, **{label.LOCK: "shared"}))
-    for lock in ("gone", "shared", "kept", "new", "somebody-builds-it-now"):
-        fake.all_images.append(
-            image(f"jupbox-env:{lock}", {label.KIND: "environment", label.LOCK: lock})
-        )
-    room.prune(engine, state(fake), keep=3)
-    left = {tag for i in fake.all_images for tag in i.tags if tag.startswith("jupbox-env:")}
-    names = ("shared", "kept", "new", "somebody-builds-it-now")
-    assert left == {f"jupbox-env:{name}" for name in names}
-
-
-def test_what_is_left_of_transfers_goes_unless_it_says_what_is_there(
-    fake: FakeEngine, engine: Engine
-) -> None:
-    fake.all_images.append(sealed_image(NAME, 1, **{label.LOCK: "in use"}))
-    parts = {"part-a-1": "in use", "sent-a-2": "in use", "sent-b-2": "gone"}
-    for tag, lock in parts.items():
-        labels = {label.STACK: NAME, label.KIND: "part", label.LOCK: lock}
-        fake.all_images.append(image(f"{NAME}:{tag}", labels))
-    room.prune(engine, state(fake), keep=3)
-    assert {i.tags[0] for i in fake.all_images} == {f"{NAME}:seal-1", f"{NAME}:sent-a-2"}
-
-
 # --- all that there is of it ------------------------------------------------------------------
 
 BOBS = "jupbox-bob_workbox"

@@ -94,6 +94,7 @@ def sealed_bench(*, deployed: bool = True) -> Bench:
         image_name="minimal",
         body="body",
         recipe="recipe",
+        purpose="live",
     )
     if deployed:
         volume = volume_names(STACK, 1)["seal"]

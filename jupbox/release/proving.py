@@ -1,0 +1,73 @@
+"""A new release beside the old one: started, logged into over TLS, used, and taken away again."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Final
+
+from jupbox import composed as files
+from jupbox import labels as label
+from jupbox.composed import Composed
+from jupbox.errors import EngineError, RolloutError
+from jupbox.host.engine import Container
+from jupbox.release import inside
+from jupbox.release.sealing import stack_labels
+from jupbox.render import Account
+from jupbox.site import Site
+
+_COME_UP_SECONDS: Final = 120
+# the server's start, a kernel's, and what the commands themselves take on a slow machine
+_PROOF_SECONDS: Final = 3 * _COME_UP_SECONDS
+
+
+def prove(site: Site, composed: Composed, account: Account) -> None:
+    """Run a stack's notebook as a candidate: a control login over TLS, a kernel, a cell.
+
+    It has no port, and nothing of the user's files; whatever comes of it, it is gone afterwards.
+
+    Raises:
+        RolloutError: it does not come up, or a part of it does not work; with its last log lines.
+    """
+    name = f"{site.stack}-candidate"
+    labels = stack_labels(site, "candidate")
+    text = files.text(files.candidate(composed, name=name, labels=labels))
+    try:
+        site.engine.compose_up(text, project=name)
+        container = _candidate(site)
+        trouble = "it could not be started" if container is None else _try(site, container, account)
+    except EngineError as error:
+        trouble = error.message
+    finally:
+        remove_candidates(site)
+    if trouble:
+        raise RolloutError(
+            f"The new release does not work: {trouble}",
+            remedy="Nothing was changed. Mend the image or the box's keys, then run it again.",
+        )
+
+
+def _candidate(site: Site) -> Container | None:
+    found = site.engine.containers({label.STACK: site.stack, label.KIND: "candidate"})
+    return found[0] if found else None
+
+
+def _try(site: Site, container: Container, account: Account) -> str:
+    """What does not work; empty if all does."""
+    command = inside.room("prove", "--limit", str(_COME_UP_SECONDS))
+    user = f"{account.uid}:{account.gid}"
+    done = site.engine.execute(container.id, command, user=user, timeout=_PROOF_SECONDS)
+    if done.returncode == 0:
+        return ""
+    now = _candidate(site)
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    reason = said[-1] if said and now and now.running else "its server ends right after its start"
+    lines = site.engine.last_log_lines(container.id, 3)
+    words = " / ".join(line.strip() for line in lines if line.strip())
+    return f"{reason}. Its log ends: {words}" if words else f"{reason}."
+
+
+def remove_candidates(site: Site) -> None:
+    """Take candidates away, with the volumes that were theirs alone."""
+    for each in site.engine.containers({label.STACK: site.stack, label.KIND: "candidate"}):
+        with suppress(EngineError):  # what stays is swept before the next change
+            site.engine.remove_container(each.id, anonymous_volumes=True)
