@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import ssl
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from traitlets import Bool, default
 from traitlets.config import Config
 
 from . import environment
+from .activity import Activity
 from .config import keep_users_own, sections_of
 from .control_socket import open_control_socket
 from .handlers import LANDING, handlers
@@ -125,7 +127,10 @@ class BoxServerApp(ServerApp):
     def init_webapp(self) -> None:
         """Jupyter's application, with our routes before those of any extension."""
         super().init_webapp()
-        self.web_app.add_handlers(".*$", handlers())  # type: ignore[no-untyped-call]
+        self.activity = Activity(
+            kernels=self.kernel_manager, sessions=self.session_manager, terminals=self._terminals
+        )
+        self.web_app.add_handlers(".*$", handlers(self.activity))  # type: ignore[no-untyped-call]
 
     def init_httpserver(self) -> None:
         """Serve with our own TLS context, and on the control socket.
@@ -146,9 +151,14 @@ class BoxServerApp(ServerApp):
             provider.close_stale_sockets()
             # jupbox may leave it after the start; kernels started from now on have it
             environment.trust(os.environ, Path.home())
+            self.activity.look()
 
         self._looks = PeriodicCallback(look, LOOK_EVERY)
         self._looks.start()
+
+    def _terminals(self) -> Mapping[str, Any]:
+        manager = self.web_app.settings.get("terminal_manager")
+        return dict(manager.terminals) if manager else {}
 
     def _use(self, context: ssl.SSLContext) -> None:
         self.http_server.ssl_options = context

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from dataclasses import asdict
 from html import escape
 from importlib import metadata
@@ -17,6 +16,7 @@ from jupyter_server.services.shutdown import ShutdownHandler
 from tornado import web
 
 from . import cgroup, seal
+from .activity import Activity, foreground
 from .codes import LoginCodes, is_local_path
 from .drift import Drift
 from .identity import SealedIdentityProvider, refuse
@@ -156,13 +156,17 @@ class OwnerShutdownHandler(ShutdownHandler):
         await super().post()  # type: ignore[misc]
 
 
-def _terminal_is_busy(terminal: Any) -> bool:
-    """Whether something else than the shell has the terminal's foreground."""
-    process = getattr(terminal, "ptyproc", None)
-    try:
-        return process is not None and os.tcgetpgrp(process.fd) != process.pid
-    except OSError:
-        return False
+class ActivityHandler(OwnerHandler):
+    """GET `/jupbox/activity`: what each kernel and terminal is doing."""
+
+    def initialize(self, activity: Activity) -> None:
+        """Take the server's watch."""
+        self._activity = activity
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Say what they do, since when."""
+        self.answer(await self._activity.report())
 
 
 class SummaryHandler(OwnerHandler):
@@ -193,7 +197,7 @@ class SummaryHandler(OwnerHandler):
                 "kernels": len(kernels),
                 "busy": sum(kernel["execution_state"] == "busy" for kernel in kernels),
                 "terminals": len(terminals),
-                "terminals_busy": sum(map(_terminal_is_busy, terminals)),
+                "terminals_busy": sum(foreground(each) is not None for each in terminals),
                 "version": metadata.version("jupyter_server"),
                 "jupyterlab": metadata.version("jupyterlab"),
                 "started": self.settings["started"].isoformat(),
@@ -205,13 +209,14 @@ class SummaryHandler(OwnerHandler):
         )
 
 
-def handlers() -> list[tuple[Any, ...]]:
-    """The routes, sharing one store of codes and one report of the side."""
+def handlers(activity: Activity) -> list[tuple[Any, ...]]:
+    """The routes, sharing one store of codes, one watch and one report of the side."""
     codes = {"codes": LoginCodes()}
     return [
         (r"/jupbox/login", ControlLoginHandler, codes),
         (r"/jupbox/login-codes", MintHandler, codes),
         (r"/jupbox/client-passes", PassHandler),
+        (r"/jupbox/activity", ActivityHandler, {"activity": activity}),
         (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home())}),
         (r"/api/shutdown", OwnerShutdownHandler),
     ]
