@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from . import openssl
+from .heartbeat import Heartbeat
 from .overlay import DEFAULT
 from .paths import CONTROL_SOCKET, PORT, SEAL, Paths
 
@@ -75,6 +78,9 @@ def main(argv: Sequence[str] | None = None, *, allow_root: bool = False) -> int:
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     paths = Paths(seal=arguments.seal.absolute(), control=arguments.control.absolute())
     _arrange_imports()
+    # for the health probe, should it hang: where each of its threads stands, and no core file
+    faulthandler.register(signal.SIGQUIT, all_threads=True)
+    heartbeat = Heartbeat(paths.control.parent)
     try:
         openssl.configure()
         trouble = _trouble(paths)
@@ -95,6 +101,7 @@ def main(argv: Sequence[str] | None = None, *, allow_root: bool = False) -> int:
         port=arguments.port,
         root_dir=files,
         allow_root=allow_root,
+        heartbeat=heartbeat,
     )
     app.initialize(argv=[], starter_extension="lab")
     app.start()

@@ -23,6 +23,7 @@ from .activity import Activity
 from .config import keep_users_own, sections_of
 from .control_socket import open_control_socket
 from .handlers import LANDING, handlers
+from .heartbeat import Heartbeat
 from .identity import SealedIdentityProvider
 from .paths import Paths
 from .tls import PairWatch, load_context
@@ -77,6 +78,7 @@ class BoxServerApp(ServerApp):
         port: port to listen on; taken means an error, never another one.
         root_dir: the folder that opens.
         allow_root: run as uid 0; for tests.
+        heartbeat: what the health probe sees of the event loop.
     """
 
     def __init__(
@@ -87,11 +89,13 @@ class BoxServerApp(ServerApp):
         port: int,
         root_dir: Path,
         allow_root: bool = False,
+        heartbeat: Heartbeat | None = None,
         **kwargs: Any,
     ) -> None:
         # They name handlers that leave it to `prepare` to ask for a login, as ours here does.
         warnings.filterwarnings("ignore", category=JupyterServerAuthWarning)
         self.paths = paths
+        self._heartbeat = heartbeat
         self._ours = _ours(paths, ip=ip, port=port, root_dir=root_dir, allow_root=allow_root)
         self._closed = sections_of(
             (type(self), SealedIdentityProvider, LegacyIdentityProvider, AllowAllAuthorizer)
@@ -153,8 +157,11 @@ class BoxServerApp(ServerApp):
             environment.trust(os.environ, Path.home())
             self.activity.look()
 
-        self._looks = PeriodicCallback(look, LOOK_EVERY)
-        self._looks.start()
+        self._looks = [PeriodicCallback(look, LOOK_EVERY)]
+        if self._heartbeat:
+            self._looks.append(PeriodicCallback(self._heartbeat.beat, LOOK_EVERY))
+        for each in self._looks:
+            each.start()
 
     def _terminals(self) -> Mapping[str, Any]:
         manager = self.web_app.settings.get("terminal_manager")
