@@ -6,9 +6,11 @@ import os
 import ssl
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.auth.authorizer import AllowAllAuthorizer
 from jupyter_server.auth.identity import LegacyIdentityProvider
 from jupyter_server.serverapp import ServerApp
@@ -18,14 +20,17 @@ from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, default
 from traitlets.config import Config
 
-from . import environment
+from . import environment, room
 from .activity import Activity
 from .config import keep_users_own, sections_of
+from .contents import WholeFileManager
 from .control_socket import open_control_socket
 from .handlers import LANDING, handlers
 from .heartbeat import Heartbeat
 from .identity import SealedIdentityProvider
+from .oom import OomGuard
 from .paths import Paths
+from .room import RoomWatch
 from .tls import PairWatch, load_context
 
 #: How often the seal is looked at, in milliseconds.
@@ -120,6 +125,18 @@ class BoxServerApp(ServerApp):
     def _default_landing(self) -> str:
         return LANDING
 
+    @default("contents_manager_class")
+    def _default_contents_manager(self) -> type:
+        return WholeFileManager
+
+    @default("cookie_secret_file")
+    def _default_cookie_secret_file(self) -> str:
+        # not beside the kernels' connection files, which are in memory: logins outlive a restart
+        folder = Path(jupyter_data_dir()) / "runtime"
+        with suppress(OSError):  # on a full disk the logins end with the server
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(folder / "jupyter_cookie_secret")
+
     @default("cookie_secret")
     def _default_cookie_secret(self) -> bytes:
         # A crash can leave the file empty, and a secret made of nothing is known to everyone.
@@ -134,7 +151,14 @@ class BoxServerApp(ServerApp):
         self.activity = Activity(
             kernels=self.kernel_manager, sessions=self.session_manager, terminals=self._terminals
         )
-        self.web_app.add_handlers(".*$", handlers(self.activity))  # type: ignore[no-untyped-call]
+        self.room = RoomWatch(
+            (Path.home(), Path(self.root_dir)),
+            self.contents_manager,
+            self.web_app.settings.setdefault("page_config_data", {}),
+            self.log.warning,
+        )
+        routes = handlers(self.activity, lambda: self.room.disks)
+        self.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]
 
     def init_httpserver(self) -> None:
         """Serve with our own TLS context, and on the control socket.
@@ -149,6 +173,7 @@ class BoxServerApp(ServerApp):
         assert isinstance(provider, SealedIdentityProvider)
         self._control = self._open_control(provider)
         pair = PairWatch(self.paths, self.log)
+        guard = OomGuard()
 
         def look() -> None:
             pair.look(self._use)
@@ -156,8 +181,13 @@ class BoxServerApp(ServerApp):
             # jupbox may leave it after the start; kernels started from now on have it
             environment.trust(os.environ, Path.home())
             self.activity.look()
+            guard.look()
 
-        self._looks = [PeriodicCallback(look, LOOK_EVERY)]
+        self._looks = [
+            PeriodicCallback(look, LOOK_EVERY),
+            PeriodicCallback(self.room.look, room.LOOK_EVERY),
+        ]
+        self.io_loop.add_callback(self.room.look)  # on a full disk from the first moment
         if self._heartbeat:
             self._looks.append(PeriodicCallback(self._heartbeat.beat, LOOK_EVERY))
         for each in self._looks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from html import escape
 from importlib import metadata
@@ -20,6 +21,7 @@ from .activity import Activity, foreground
 from .codes import LoginCodes, is_local_path
 from .drift import Drift
 from .identity import SealedIdentityProvider, refuse
+from .room import Disk
 
 LANDING = "/lab"
 
@@ -172,9 +174,10 @@ class ActivityHandler(OwnerHandler):
 class SummaryHandler(OwnerHandler):
     """GET `/jupbox/summary`: what `jupbox status` shows of the inside, in one answer."""
 
-    def initialize(self, drift: Drift) -> None:
-        """Take the server's report of what is on the side."""
+    def initialize(self, drift: Drift, disks: Callable[[], Sequence[Disk]]) -> None:
+        """Take the server's report of what is on the side, and the disks as last seen."""
         self._drift = drift
+        self._disks = disks
 
     async def _side(self) -> dict[str, Any] | None:
         """The report, off the event loop; None while it cannot be read."""
@@ -204,19 +207,27 @@ class SummaryHandler(OwnerHandler):
                 "last_activity": application.last_activity().isoformat(),
                 "seal": seal.description(_identity(self).paths.description),
                 "side": await self._side(),
+                "disks": [asdict(disk) for disk in self._disks()],
                 **use,
             }
         )
 
 
-def handlers(activity: Activity) -> list[tuple[Any, ...]]:
-    """The routes, sharing one store of codes, one watch and one report of the side."""
+def handlers(
+    activity: Activity, disks: Callable[[], Sequence[Disk]] = tuple
+) -> list[tuple[Any, ...]]:
+    """The routes, sharing one store of codes, one watch and one report of the side.
+
+    Args:
+        activity: what the kernels and terminals do.
+        disks: the disks as last seen.
+    """
     codes = {"codes": LoginCodes()}
     return [
         (r"/jupbox/login", ControlLoginHandler, codes),
         (r"/jupbox/login-codes", MintHandler, codes),
         (r"/jupbox/client-passes", PassHandler),
         (r"/jupbox/activity", ActivityHandler, {"activity": activity}),
-        (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home())}),
+        (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home()), "disks": disks}),
         (r"/api/shutdown", OwnerShutdownHandler),
     ]
