@@ -60,23 +60,28 @@ def _free_port() -> int:
 
 @contextmanager
 def serving(
-    configuration: str = "", variables: Mapping[str, str] = MappingProxyType({})
+    configuration: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
+    *,
+    prepared: Path | None = None,
 ) -> Iterator[RunningServer]:
     """A server in a home directory of its own, until the end of the block.
 
     Args:
         configuration: the user's jupyter_server_config.py.
         variables: added to its environment.
+        prepared: a home directory that is there already, with nothing added to it.
     """
     # Not pytest's folder: a unix socket's path has a limit of 107 characters.
     folder = Path(tempfile.mkdtemp(prefix="jupbox-"))
-    home = folder / "home"
-    (home / ".jupyter").mkdir(parents=True)
-    (home / "notebooks").mkdir()
-    (home / ".jupyter" / "jupyter_server_config.py").write_text(configuration)
-    runtime = home / ".local" / "share" / "jupyter" / "runtime"
-    runtime.mkdir(parents=True, mode=0o700)
-    (runtime / "jupyter_cookie_secret").touch()  # what a full disk leaves behind
+    home = prepared or folder / "home"
+    if prepared is None:
+        (home / ".jupyter").mkdir(parents=True)
+        (home / "notebooks").mkdir()
+        (home / ".jupyter" / "jupyter_server_config.py").write_text(configuration)
+        runtime = home / ".local" / "share" / "jupyter" / "runtime"
+        runtime.mkdir(parents=True, mode=0o700)
+        (runtime / "jupyter_cookie_secret").touch()  # what a full disk leaves behind
     seal = Seal(folder=folder / "seal", ca=authority())
     seal.create()
     running = RunningServer(

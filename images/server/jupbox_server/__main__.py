@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
-from . import openssl
+from . import environment, openssl
+from .heartbeat import Heartbeat
 from .overlay import DEFAULT
-from .paths import CONTROL_SOCKET, PORT, SEAL, Paths
+from .paths import CONTROL_SOCKET, PORT, SEAL, Paths, runtime_in
 
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
@@ -34,11 +38,19 @@ def _arrange_side() -> None:
     For the server itself it comes after the image's own, so that its server extensions load and
     one wrong version there does not keep the server from starting.
     """
-    from . import environment, side  # noqa: PLC0415 (after openssl.configure)
+    from . import side  # noqa: PLC0415 (after openssl.configure)
 
     ready = side.prepare(Path.home())
     environment.apply(os.environ)
     sys.path.extend(str(one.site) for one in ready if one.name == DEFAULT)
+
+
+def _arrange_runtime(folder: Path) -> None:
+    """Have connection files in memory; where that cannot be, in the home directory as usual."""
+    runtime = runtime_in(folder)
+    with suppress(OSError):
+        runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.environ[environment.RUNTIME_VARIABLE] = str(runtime)
 
 
 def _trouble(paths: Paths) -> str | None:
@@ -75,6 +87,9 @@ def main(argv: Sequence[str] | None = None, *, allow_root: bool = False) -> int:
     arguments = _arguments(sys.argv[1:] if argv is None else argv)
     paths = Paths(seal=arguments.seal.absolute(), control=arguments.control.absolute())
     _arrange_imports()
+    # for the health probe, should it hang: where each of its threads stands, and no core file
+    faulthandler.register(signal.SIGQUIT, all_threads=True)
+    heartbeat = Heartbeat(paths.control.parent)
     try:
         openssl.configure()
         trouble = _trouble(paths)
@@ -86,6 +101,7 @@ def main(argv: Sequence[str] | None = None, *, allow_root: bool = False) -> int:
     if trouble:
         print(f"jupbox: the server does not start: {trouble}", file=sys.stderr)
         return os.EX_CONFIG
+    _arrange_runtime(paths.control.parent)
     _arrange_side()
     from .app import BoxServerApp  # noqa: PLC0415 (seconds, and only for a seal that holds)
 
@@ -95,6 +111,7 @@ def main(argv: Sequence[str] | None = None, *, allow_root: bool = False) -> int:
         port=arguments.port,
         root_dir=files,
         allow_root=allow_root,
+        heartbeat=heartbeat,
     )
     app.initialize(argv=[], starter_extension="lab")
     app.start()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import ssl
 import warnings
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.auth.authorizer import AllowAllAuthorizer
 from jupyter_server.auth.identity import LegacyIdentityProvider
 from jupyter_server.serverapp import ServerApp
@@ -17,12 +20,17 @@ from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, default
 from traitlets.config import Config
 
-from . import environment
+from . import environment, room
+from .activity import Activity
 from .config import keep_users_own, sections_of
+from .contents import WholeFileManager
 from .control_socket import open_control_socket
 from .handlers import LANDING, handlers
+from .heartbeat import Heartbeat
 from .identity import SealedIdentityProvider
+from .oom import OomGuard
 from .paths import Paths
+from .room import RoomWatch
 from .tls import PairWatch, load_context
 
 #: How often the seal is looked at, in milliseconds.
@@ -75,6 +83,7 @@ class BoxServerApp(ServerApp):
         port: port to listen on; taken means an error, never another one.
         root_dir: the folder that opens.
         allow_root: run as uid 0; for tests.
+        heartbeat: what the health probe sees of the event loop.
     """
 
     def __init__(
@@ -85,11 +94,13 @@ class BoxServerApp(ServerApp):
         port: int,
         root_dir: Path,
         allow_root: bool = False,
+        heartbeat: Heartbeat | None = None,
         **kwargs: Any,
     ) -> None:
         # They name handlers that leave it to `prepare` to ask for a login, as ours here does.
         warnings.filterwarnings("ignore", category=JupyterServerAuthWarning)
         self.paths = paths
+        self._heartbeat = heartbeat
         self._ours = _ours(paths, ip=ip, port=port, root_dir=root_dir, allow_root=allow_root)
         self._closed = sections_of(
             (type(self), SealedIdentityProvider, LegacyIdentityProvider, AllowAllAuthorizer)
@@ -114,6 +125,18 @@ class BoxServerApp(ServerApp):
     def _default_landing(self) -> str:
         return LANDING
 
+    @default("contents_manager_class")
+    def _default_contents_manager(self) -> type:
+        return WholeFileManager
+
+    @default("cookie_secret_file")
+    def _default_cookie_secret_file(self) -> str:
+        # not beside the kernels' connection files, which are in memory: logins outlive a restart
+        folder = Path(jupyter_data_dir()) / "runtime"
+        with suppress(OSError):  # on a full disk the logins end with the server
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return str(folder / "jupyter_cookie_secret")
+
     @default("cookie_secret")
     def _default_cookie_secret(self) -> bytes:
         # A crash can leave the file empty, and a secret made of nothing is known to everyone.
@@ -125,7 +148,17 @@ class BoxServerApp(ServerApp):
     def init_webapp(self) -> None:
         """Jupyter's application, with our routes before those of any extension."""
         super().init_webapp()
-        self.web_app.add_handlers(".*$", handlers())  # type: ignore[no-untyped-call]
+        self.activity = Activity(
+            kernels=self.kernel_manager, sessions=self.session_manager, terminals=self._terminals
+        )
+        self.room = RoomWatch(
+            (Path.home(), Path(self.root_dir)),
+            self.contents_manager,
+            self.web_app.settings.setdefault("page_config_data", {}),
+            self.log.warning,
+        )
+        routes = handlers(self.activity, lambda: self.room.disks)
+        self.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]
 
     def init_httpserver(self) -> None:
         """Serve with our own TLS context, and on the control socket.
@@ -140,15 +173,29 @@ class BoxServerApp(ServerApp):
         assert isinstance(provider, SealedIdentityProvider)
         self._control = self._open_control(provider)
         pair = PairWatch(self.paths, self.log)
+        guard = OomGuard()
 
         def look() -> None:
             pair.look(self._use)
             provider.close_stale_sockets()
             # jupbox may leave it after the start; kernels started from now on have it
             environment.trust(os.environ, Path.home())
+            self.activity.look()
+            guard.look()
 
-        self._looks = PeriodicCallback(look, LOOK_EVERY)
-        self._looks.start()
+        self._looks = [
+            PeriodicCallback(look, LOOK_EVERY),
+            PeriodicCallback(self.room.look, room.LOOK_EVERY),
+        ]
+        self.io_loop.add_callback(self.room.look)  # on a full disk from the first moment
+        if self._heartbeat:
+            self._looks.append(PeriodicCallback(self._heartbeat.beat, LOOK_EVERY))
+        for each in self._looks:
+            each.start()
+
+    def _terminals(self) -> Mapping[str, Any]:
+        manager = self.web_app.settings.get("terminal_manager")
+        return dict(manager.terminals) if manager else {}
 
     def _use(self, context: ssl.SSLContext) -> None:
         self.http_server.ssl_options = context

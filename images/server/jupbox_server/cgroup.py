@@ -19,11 +19,13 @@ class Usage:
         memory_bytes: memory in use without page cache that can go, as `docker stats` counts it.
         memory_limit_bytes: the limit, None for none.
         cpu_usec: processor time since the container started, in microseconds.
+        oom_kills: processes that were ended since then because the memory was used up.
     """
 
     memory_bytes: int | None
     memory_limit_bytes: int | None
     cpu_usec: int | None
+    oom_kills: int | None = None
 
 
 def _number(path: Path) -> int | None:
@@ -49,12 +51,27 @@ def usage(root: Path = ROOT) -> Usage:
         idle, limit = _field(v1 / "memory.stat", cache), _number(v1 / "memory.limit_in_bytes")
         nanoseconds = _number(root / "cpuacct" / "cpuacct.usage")
         cpu = None if nanoseconds is None else nanoseconds // 1000
+        kills = _field(v1 / "memory.oom_control", "oom_kill")
     else:
         used, limit = _number(root / "memory.current"), _number(root / "memory.max")
         idle = _field(root / "memory.stat", "inactive_file")
         cpu = _field(root / "cpu.stat", "usage_usec")
+        kills = _field(root / "memory.events", "oom_kill")
     return Usage(
         memory_bytes=None if used is None else max(0, used - (idle or 0)),
         memory_limit_bytes=limit if limit is not None and limit < _NO_LIMIT else None,
         cpu_usec=cpu,
+        oom_kills=kills,
     )
+
+
+def memory_of_machine(proc: Path = Path("/proc")) -> int:
+    """All memory there is, in bytes.
+
+    Raises:
+        OSError, ValueError: the kernel does not say.
+    """
+    kilobytes = _field(proc / "meminfo", "MemTotal:")
+    if kilobytes is None:
+        raise ValueError("no MemTotal")
+    return kilobytes * 1024

@@ -1,7 +1,7 @@
 """`python -m jupbox_server.control`: talk to the server as its owner, over the control socket.
 
-METHOD PATH (`GET /api/kernels`) prints the answer's body; `summary`, `login` and `pass` print one
-JSON object each. Exit code 0 for an answer of 2xx, else 1 and one line on stderr.
+METHOD PATH (`GET /api/kernels`) prints the answer's body; `activity`, `summary`, `login` and
+`pass` print one JSON object each. Exit code 0 for an answer of 2xx, else 1 and one line on stderr.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ def request(path: Path, method: str, target: str, body: str | None) -> tuple[int
 
 def _wanted(arguments: argparse.Namespace) -> tuple[str, str, str | None]:
     words: list[str] = arguments.words
-    if words == ["summary"]:
-        return "GET", "/jupbox/summary", None
+    if words in (["activity"], ["summary"]):
+        return "GET", f"/jupbox/{words[0]}", None
     if words == ["login"]:
         return "POST", "/jupbox/login-codes", json.dumps({"next": arguments.next})
     if words == ["pass"]:
@@ -62,15 +62,17 @@ def _wanted(arguments: argparse.Namespace) -> tuple[str, str, str | None]:
 
 def _arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="jupbox_server.control", description=__doc__)
-    parser.add_argument("words", nargs="+", metavar="summary | login | pass | METHOD PATH")
+    parser.add_argument(
+        "words", nargs="+", metavar="activity | summary | login | pass | METHOD PATH"
+    )
     parser.add_argument("--next", metavar="PATH", help="where `login` leads to")
     parser.add_argument("--body", metavar="JSON", help="what METHOD PATH sends")
     parser.add_argument("--socket", type=Path, default=CONTROL_SOCKET)
     arguments = parser.parse_args(argv)
     words = arguments.words
-    alone = (["summary"], ["login"], ["pass"])
+    alone = (["activity"], ["summary"], ["login"], ["pass"])
     if words not in alone and (len(words) != 2 or not words[1].startswith("/")):
-        parser.error("give summary, login, pass, or a method and a path")
+        parser.error("give activity, summary, login, pass, or a method and a path")
     return arguments
 
 

@@ -13,9 +13,14 @@ from collections.abc import Iterable, MutableMapping
 from pathlib import Path
 
 from .overlay import Side, image_root, root_in, sides, usable
+from .paths import CONTROL_SOCKET, runtime_in
 
 #: What programs read the file with the network's certificate authorities from.
 TRUST = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "GIT_SSL_CAINFO")
+
+#: Where Jupyter keeps its kernels' connection files, and what tells it.
+RUNTIME = runtime_in(CONTROL_SOCKET.parent)
+RUNTIME_VARIABLE = "JUPYTER_RUNTIME_DIR"
 
 
 def authorities_in(home: Path) -> Path:
@@ -80,6 +85,9 @@ def apply(environ: MutableMapping[str, str], *, home: Path | None = None) -> Non
     # a pip upgraded because it said so would be drift that nobody wanted
     environ.setdefault("PIP_DISABLE_PIP_VERSION_CHECK", "1")
     trust(environ, home)
+    # of a running server: `jupyter console --existing` finds its kernels there
+    if RUNTIME.is_dir():
+        environ.setdefault(RUNTIME_VARIABLE, str(RUNTIME))
 
 
 def shell_lines(environ: MutableMapping[str, str]) -> str:

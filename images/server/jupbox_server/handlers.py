@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from html import escape
 from importlib import metadata
@@ -17,9 +17,11 @@ from jupyter_server.services.shutdown import ShutdownHandler
 from tornado import web
 
 from . import cgroup, seal
+from .activity import Activity, foreground
 from .codes import LoginCodes, is_local_path
 from .drift import Drift
 from .identity import SealedIdentityProvider, refuse
+from .room import Disk
 
 LANDING = "/lab"
 
@@ -156,21 +158,26 @@ class OwnerShutdownHandler(ShutdownHandler):
         await super().post()  # type: ignore[misc]
 
 
-def _terminal_is_busy(terminal: Any) -> bool:
-    """Whether something else than the shell has the terminal's foreground."""
-    process = getattr(terminal, "ptyproc", None)
-    try:
-        return process is not None and os.tcgetpgrp(process.fd) != process.pid
-    except OSError:
-        return False
+class ActivityHandler(OwnerHandler):
+    """GET `/jupbox/activity`: what each kernel and terminal is doing."""
+
+    def initialize(self, activity: Activity) -> None:
+        """Take the server's watch."""
+        self._activity = activity
+
+    @web.authenticated
+    async def get(self) -> None:
+        """Say what they do, since when."""
+        self.answer(await self._activity.report())
 
 
 class SummaryHandler(OwnerHandler):
     """GET `/jupbox/summary`: what `jupbox status` shows of the inside, in one answer."""
 
-    def initialize(self, drift: Drift) -> None:
-        """Take the server's report of what is on the side."""
+    def initialize(self, drift: Drift, disks: Callable[[], Sequence[Disk]]) -> None:
+        """Take the server's report of what is on the side, and the disks as last seen."""
         self._drift = drift
+        self._disks = disks
 
     async def _side(self) -> dict[str, Any] | None:
         """The report, off the event loop; None while it cannot be read."""
@@ -193,25 +200,34 @@ class SummaryHandler(OwnerHandler):
                 "kernels": len(kernels),
                 "busy": sum(kernel["execution_state"] == "busy" for kernel in kernels),
                 "terminals": len(terminals),
-                "terminals_busy": sum(map(_terminal_is_busy, terminals)),
+                "terminals_busy": sum(foreground(each) is not None for each in terminals),
                 "version": metadata.version("jupyter_server"),
                 "jupyterlab": metadata.version("jupyterlab"),
                 "started": self.settings["started"].isoformat(),
                 "last_activity": application.last_activity().isoformat(),
                 "seal": seal.description(_identity(self).paths.description),
                 "side": await self._side(),
+                "disks": [asdict(disk) for disk in self._disks()],
                 **use,
             }
         )
 
 
-def handlers() -> list[tuple[Any, ...]]:
-    """The routes, sharing one store of codes and one report of the side."""
+def handlers(
+    activity: Activity, disks: Callable[[], Sequence[Disk]] = tuple
+) -> list[tuple[Any, ...]]:
+    """The routes, sharing one store of codes, one watch and one report of the side.
+
+    Args:
+        activity: what the kernels and terminals do.
+        disks: the disks as last seen.
+    """
     codes = {"codes": LoginCodes()}
     return [
         (r"/jupbox/login", ControlLoginHandler, codes),
         (r"/jupbox/login-codes", MintHandler, codes),
         (r"/jupbox/client-passes", PassHandler),
-        (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home())}),
+        (r"/jupbox/activity", ActivityHandler, {"activity": activity}),
+        (r"/jupbox/summary", SummaryHandler, {"drift": Drift(Path.home()), "disks": disks}),
         (r"/api/shutdown", OwnerShutdownHandler),
     ]

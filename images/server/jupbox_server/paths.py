@@ -12,6 +12,11 @@ SEAL = Path("/etc/jupbox/seal")
 CONTROL_SOCKET = Path("/run/jupbox/control.sock")
 
 
+def runtime_in(folder: Path) -> Path:
+    """Where connection files are: in memory, so that a kernel starts on a full disk as well."""
+    return folder / "jupyter"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Paths:
     """The seal's files and the control socket.
