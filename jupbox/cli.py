@@ -50,6 +50,9 @@ Partial = Annotated[
         "--partial", help="With --from a repository: go on without what cannot be honoured."
     ),
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for another change of the box to end, not fail.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
 
 
@@ -181,6 +184,7 @@ def up(
         ),
     ] = None,
     partial: Partial = False,
+    wait: Wait = False,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -197,7 +201,7 @@ def up(
         raise typer.BadParameter("--push does not go with --dry-run.")
     _run("up", box_name=box, setup=setup, upgrade=upgrade, push=push, dry_run=dry_run, out=out,
          yes=yes, locked=locked, allow_drift=allow_drift, source=source, partial=partial,
-         verbose=verbose, debug=debug)  # fmt: skip
+         wait=wait, verbose=verbose, debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -241,6 +245,7 @@ def add(
             show_default=False,
         ),
     ] = None,
+    *,
     apt: Annotated[
         list[str] | None, typer.Option("--apt", metavar="NAME", help="A Debian package, too.")
     ] = None,
@@ -250,6 +255,7 @@ def add(
     on: Annotated[
         str | None, typer.Option("--on", metavar="BOX", help="The box; the only one by default.")
     ] = None,
+    wait: Wait = False,
     debug: Debug = False,
 ) -> None:
     """Add packages to the running server, the definition and the lock.
@@ -258,7 +264,8 @@ def add(
     """
     if not packages and not apt:
         raise typer.BadParameter("Name a package, or --apt NAME.")
-    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, debug=debug)
+    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, wait=wait,
+         debug=debug)  # fmt: skip
 
 
 @app.command(
@@ -311,12 +318,12 @@ def logs(
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
-def down(box: BoxName = None, debug: Debug = False) -> None:
+def down(box: BoxName = None, wait: Wait = False, debug: Debug = False) -> None:
     """Stop the server; everything is kept.
 
     [b]jupbox down workbox[/b]
     """
-    _run("down", box_name=box, debug=debug)
+    _run("down", box_name=box, wait=wait, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -370,13 +377,14 @@ def password(
         bool, typer.Option("--stdin", help="Read it from standard input, one line.")
     ] = False,
     generate: Annotated[bool, typer.Option("--generate", help="Make one and show it.")] = False,
+    wait: Wait = False,
     debug: Debug = False,
 ) -> None:
     """Set another password; it holds at once, with no kernel lost.
 
     [b]jupbox password workbox[/b]
     """
-    _run("password", box_name=box, stdin=stdin, generate=generate, debug=debug)
+    _run("password", box_name=box, stdin=stdin, generate=generate, wait=wait, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -462,12 +470,14 @@ def verify(
         str | None,
         typer.Argument(metavar="[IMAGE|BOX]", help="An image, or a box; the only box by default."),
     ] = None,
+    *,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build it from nothing too, and compare all files.")
     ] = False,
     on: Annotated[
         str | None, typer.Option("--on", metavar="BOX", help="The box whose engine has the image.")
     ] = None,
+    wait: Wait = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -475,7 +485,8 @@ def verify(
 
     [b]jupbox verify datasci --rebuild[/b]
     """
-    _run("verify", target=target, rebuild=rebuild, on=on, verbose=verbose, debug=debug)
+    _run("verify", target=target, rebuild=rebuild, on=on, wait=wait, verbose=verbose,
+         debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -485,6 +496,7 @@ def rm(
         bool,
         typer.Option("--data", help="The home volume too, and sidecars' data; asks for its name."),
     ] = False,
+    wait: Wait = False,
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
@@ -492,7 +504,7 @@ def rm(
 
     [b]jupbox rm workbox[/b]
     """
-    _run("remove", box_name=box, data=data, yes=yes, debug=debug)
+    _run("remove", box_name=box, data=data, wait=wait, yes=yes, debug=debug)
 
 
 def main() -> NoReturn:

@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -66,6 +66,8 @@ class Console:
         self.verbose = verbose
         self.standing = "What was finished stays; the same command goes on from there."
         """What a user whose Ctrl-C ends the command must know; a workflow says it better."""
+        self.before_stage: Callable[[], None] = lambda: None
+        """Called when a stage begins; raises where the command must not go on."""
         self._unfinished = ""
         show_what_can_be_shown()
         self._out = Rich(highlight=False, soft_wrap=True)
@@ -102,6 +104,16 @@ class Console:
         for name, value in rows:
             shown = self._wrapped(value, indent=width + 4)
             self._out.print(Text.assemble((f"  {name:<{width}}  ", "bold"), shown))
+
+    def table(self, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """A result as aligned columns under their names; the last one may be long."""
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        indent = sum(widths[:-1]) + 2 * len(widths)
+        for number, row in enumerate((header, *rows)):
+            *cells, last = row
+            text = "".join(f"{c:<{w}}  " for c, w in zip(cells, widths, strict=False))
+            style = "" if number else "bold"
+            self._out.print(Text(f"  {text}{self._wrapped(last, indent=indent)}", style=style))
 
     def checklist(self, parts: Sequence[tuple[str, Sequence[tuple[str, str, str, str]]]]) -> None:
         """A result as marked lines under titles, each with its remedy below if there is one.
@@ -169,6 +181,7 @@ class Console:
             title: what is done.
             live: redraw the line on a terminal; not where a program may ask something there.
         """
+        self.before_stage()
         begun = time.monotonic()
         self._unfinished = title
         if self._err.is_terminal and not self.verbose and live:

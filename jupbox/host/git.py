@@ -77,6 +77,27 @@ def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) 
     return done.stdout.decode("utf-8", "replace")
 
 
+def revision(folder: Path, *, environ: Mapping[str, str]) -> str | None:
+    """The commit that a folder's work tree is at, `-dirty` if tracked files differ from it.
+
+    Args:
+        folder: of a project.
+        environ: the user's environment, in which git runs.
+
+    Returns:
+        Its short name; None where there is no repository, no commit, or no git.
+    """
+    try:
+        # `*` excludes every tag: the name is always that of the commit
+        done = Git(environ)(
+            "-C", str(folder), "-c", "core.fsmonitor=false", "describe", "--always", "--dirty",
+            "--exclude", "*", timeout=10,
+        )  # fmt: skip
+    except (ClientError, RepositoryError):
+        return None
+    return done.stdout.decode().strip() or None if done.returncode == 0 else None
+
+
 def _refs(git: Git, url: str) -> set[str]:
     """All names of the repository; whether it can be reached at all shows here."""
     done = git("ls-remote", "--heads", "--tags", "--", url)

@@ -19,6 +19,7 @@ from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import Belongings
 from jupbox.site import Site, Surroundings, connect, load_project, lock_path
 from jupbox.workflows.found import files_of, place
+from jupbox.workflows.turn import turn
 from jupbox.workflows.up import CONTEXT
 
 Rows = list[tuple[str, str]]
@@ -49,7 +50,13 @@ class Here:
 
 
 def remove(
-    box_name: str | None, *, around: Surroundings, console: Console, data: bool, yes: bool
+    box_name: str | None,
+    *,
+    around: Surroundings,
+    console: Console,
+    data: bool,
+    yes: bool,
+    wait: bool,
 ) -> None:
     """Remove all that there is of a box, after a list and a question; what cannot go is named.
 
@@ -66,7 +73,8 @@ def remove(
         console.line(_nothing(site, seen))
         return
     console.standing = f"What is gone is gone; `jupbox rm{site.command}` goes on with the rest."
-    with site.machine.exclusive(site.stack):
+    words = ("--data",) if data else ()
+    with turn(site, "rm", console=console, wait=wait, arguments=words):
         # anew under the lock: who held it may have changed everything
         seen = stacks.belongings(site.engine, site.stack)
         _show(site, seen, here, console, data=data)
