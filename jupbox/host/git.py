@@ -87,6 +87,9 @@ def revision(folder: Path, *, environ: Mapping[str, str]) -> str | None:
     Returns:
         Its short name; None where there is no repository, no commit, or no git.
     """
+    folder = folder.absolute()
+    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return None
     try:
         # `*` excludes every tag: the name is always that of the commit
         done = Git(environ)(

@@ -65,7 +65,7 @@ def turn(
         BusyError: another command changes it.
         HostError: the lock went with its connection; said by the next stage.
     """
-    if revision is None and site.project.root is not None:
+    if record and revision is None and site.project.root is not None:
         revision = git.revision(site.project.root, environ=site.around.environ)
     change = Change(
         id=secrets.token_hex(6), who=who(), pid=os.getpid(), verb=verb,
