@@ -303,18 +303,44 @@ def exec_(
 @app.command(rich_help_panel=_EVERY_DAY)
 def logs(
     box: BoxName = None,
+    *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     since: Annotated[
         str | None, typer.Option(help="Only what is younger: `10m`, `2h`, or a time.")
     ] = None,
     tail: Annotated[str, typer.Option(help="Only that many last lines.")] = "all",
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Who changed the box, when, and how it ended.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --audit: print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Show the server's log.
+    """Show the server's log, or with --audit every change of the box.
 
-    [b]jupbox logs workbox -f --since 10m[/b]
+    [b]jupbox logs workbox -f --since 10m[/b], [b]jupbox logs workbox --audit[/b]
     """
-    _run("logs", box_name=box, follow=follow, since=since, tail=tail, debug=debug)
+    if follow and audit:
+        raise typer.BadParameter("--follow does not go with --audit.")
+    if as_json and not audit:
+        raise typer.BadParameter("--json goes with --audit.")
+    if audit:
+        _refuse_unreadable(since, tail)
+    _run("logs", box_name=box, follow=follow, since=since, tail=tail, changes=audit,
+         as_json=as_json, debug=debug)  # fmt: skip
+
+
+def _refuse_unreadable(since: str | None, tail: str) -> None:
+    """Where docker does not read these two words, we do."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from jupbox.audit import since_when  # noqa: PLC0415
+
+    if tail != "all" and not tail.isdigit():
+        raise typer.BadParameter("--tail is a number, or `all`.")
+    try:
+        since_when(since or "0s", now=datetime.now(UTC))
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("--since is such as 10m, 2h, 3d, or a time.") from None
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
