@@ -56,6 +56,9 @@ Force = Annotated[
 WhenIdle = Annotated[
     bool, typer.Option("--when-idle", help="Wait until no kernel and no terminal is busy.")
 ]
+Wait = Annotated[
+    bool, typer.Option("--wait", help="Wait for another change of the box to end, not fail.")
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Answer every question with yes.")]
 
 
@@ -196,6 +199,7 @@ def up(
     partial: Partial = False,
     when_idle: WhenIdle = False,
     force: Force = False,
+    wait: Wait = False,
     yes: Yes = False,
     verbose: Verbose = False,
     debug: Debug = False,
@@ -212,7 +216,7 @@ def up(
         raise typer.BadParameter("--push does not go with --dry-run.")
     _run("up", box_name=box, setup=setup, upgrade=upgrade, push=push, dry_run=dry_run, out=out,
          yes=yes, locked=locked, allow_drift=allow_drift, source=source, partial=partial,
-         consent=_consent(force, when_idle), verbose=verbose, debug=debug)  # fmt: skip
+         consent=_consent(force, when_idle), wait=wait, verbose=verbose, debug=debug)  # fmt: skip
 
 
 @app.command("open", rich_help_panel=_EVERY_DAY)
@@ -256,6 +260,7 @@ def add(
             show_default=False,
         ),
     ] = None,
+    *,
     apt: Annotated[
         list[str] | None, typer.Option("--apt", metavar="NAME", help="A Debian package, too.")
     ] = None,
@@ -265,6 +270,7 @@ def add(
     on: Annotated[
         str | None, typer.Option("--on", metavar="BOX", help="The box; the only one by default.")
     ] = None,
+    wait: Wait = False,
     debug: Debug = False,
 ) -> None:
     """Add packages to the running server, the definition and the lock.
@@ -273,7 +279,8 @@ def add(
     """
     if not packages and not apt:
         raise typer.BadParameter("Name a package, or --apt NAME.")
-    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, debug=debug)
+    _run("add", packages=packages or [], apt=apt or [], kernel=kernel, on=on, wait=wait,
+         debug=debug)  # fmt: skip
 
 
 @app.command(
@@ -311,18 +318,44 @@ def exec_(
 @app.command(rich_help_panel=_EVERY_DAY)
 def logs(
     box: BoxName = None,
+    *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     since: Annotated[
         str | None, typer.Option(help="Only what is younger: `10m`, `2h`, or a time.")
     ] = None,
     tail: Annotated[str, typer.Option(help="Only that many last lines.")] = "all",
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Who changed the box, when, and how it ended.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="With --audit: print JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """Show the server's log.
+    """Show the server's log, or with --audit every change of the box.
 
-    [b]jupbox logs workbox -f --since 10m[/b]
+    [b]jupbox logs workbox -f --since 10m[/b], [b]jupbox logs workbox --audit[/b]
     """
-    _run("logs", box_name=box, follow=follow, since=since, tail=tail, debug=debug)
+    if follow and audit:
+        raise typer.BadParameter("--follow does not go with --audit.")
+    if as_json and not audit:
+        raise typer.BadParameter("--json goes with --audit.")
+    if audit:
+        _refuse_unreadable(since, tail)
+    _run("logs", box_name=box, follow=follow, since=since, tail=tail, changes=audit,
+         as_json=as_json, debug=debug)  # fmt: skip
+
+
+def _refuse_unreadable(since: str | None, tail: str) -> None:
+    """Where docker does not read these two words, we do."""
+    from datetime import UTC, datetime  # noqa: PLC0415
+
+    from jupbox.audit import since_when  # noqa: PLC0415
+
+    if tail != "all" and not tail.isdigit():
+        raise typer.BadParameter("--tail is a number, or `all`.")
+    try:
+        since_when(since or "0s", now=datetime.now(UTC))
+    except (ValueError, OverflowError):
+        raise typer.BadParameter("--since is such as 10m, 2h, 3d, or a time.") from None
 
 
 @app.command(rich_help_panel=_EVERY_DAY)
@@ -330,13 +363,15 @@ def down(
     box: BoxName = None,
     when_idle: WhenIdle = False,
     force: Force = False,
+    wait: Wait = False,
     debug: Debug = False,
 ) -> None:
     """Stop the server; everything is kept.
 
     [b]jupbox down workbox[/b]
     """
-    _run("down", box_name=box, consent=_consent(force, when_idle), debug=debug)
+    _run("down", box_name=box, consent=_consent(force, when_idle), wait=wait,
+         debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -355,6 +390,7 @@ def rollback(
     as_json: Annotated[bool, typer.Option("--json", help="With --list: print JSON.")] = False,
     when_idle: WhenIdle = False,
     force: Force = False,
+    wait: Wait = False,
     debug: Debug = False,
 ) -> None:
     """Bring an earlier release back, with the password and certificate of now.
@@ -362,7 +398,7 @@ def rollback(
     [b]jupbox rollback workbox[/b]
     """
     _run("rollback", box_name=box, release=release, show=show, as_json=as_json,
-         consent=_consent(force, when_idle), debug=debug)  # fmt: skip
+         consent=_consent(force, when_idle), wait=wait, debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -416,13 +452,14 @@ def password(
         bool, typer.Option("--stdin", help="Read it from standard input, one line.")
     ] = False,
     generate: Annotated[bool, typer.Option("--generate", help="Make one and show it.")] = False,
+    wait: Wait = False,
     debug: Debug = False,
 ) -> None:
     """Set another password; it holds at once, with no kernel lost.
 
     [b]jupbox password workbox[/b]
     """
-    _run("password", box_name=box, stdin=stdin, generate=generate, debug=debug)
+    _run("password", box_name=box, stdin=stdin, generate=generate, wait=wait, debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -508,12 +545,14 @@ def verify(
         str | None,
         typer.Argument(metavar="[IMAGE|BOX]", help="An image, or a box; the only box by default."),
     ] = None,
+    *,
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Build it from nothing too, and compare all files.")
     ] = False,
     on: Annotated[
         str | None, typer.Option("--on", metavar="BOX", help="The box whose engine has the image.")
     ] = None,
+    wait: Wait = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
@@ -521,7 +560,8 @@ def verify(
 
     [b]jupbox verify datasci --rebuild[/b]
     """
-    _run("verify", target=target, rebuild=rebuild, on=on, verbose=verbose, debug=debug)
+    _run("verify", target=target, rebuild=rebuild, on=on, wait=wait, verbose=verbose,
+         debug=debug)  # fmt: skip
 
 
 @app.command(rich_help_panel=_ONCE)
@@ -534,6 +574,7 @@ def rm(
     ] = False,
     when_idle: WhenIdle = False,
     force: Force = False,
+    wait: Wait = False,
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
@@ -541,7 +582,7 @@ def rm(
 
     [b]jupbox rm workbox[/b]
     """
-    _run("remove", box_name=box, data=data, yes=yes, consent=_consent(force, when_idle),
+    _run("remove", box_name=box, data=data, yes=yes, consent=_consent(force, when_idle), wait=wait,
          debug=debug)  # fmt: skip
 
 

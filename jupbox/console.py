@@ -12,7 +12,7 @@ import sys
 import textwrap
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -66,6 +66,8 @@ class Console:
         self.verbose = verbose
         self.standing = "What was finished stays; the same command goes on from there."
         """What a user whose Ctrl-C ends the command must know; a workflow says it better."""
+        self.before_stage: Callable[[], None] = lambda: None
+        """Called when a stage begins; raises where the command must not go on."""
         self._unfinished = ""
         show_what_can_be_shown()
         self._out = Rich(highlight=False, soft_wrap=True)
@@ -106,18 +108,21 @@ class Console:
     def table(
         self, header: Sequence[str], rows: Sequence[Sequence[str]], *, result: bool = True
     ) -> None:
-        """Rows under a header, in columns as wide as they need.
+        """Rows under a header, in columns as wide as they need; the last one may be long.
 
         Args:
             header: names of the columns.
             rows: a text for each column.
             result: part of the result; else of what is said beside it.
         """
-        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
         out = self._out if result else self._err
-        for style, row in (("bold", header), *(("", row) for row in rows)):
-            cells = (f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
-            out.print(Text(f"  {'  '.join(cells)}".rstrip(), style=style))
+        widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+        indent = sum(widths[:-1]) + 2 * len(widths)
+        for number, row in enumerate((header, *rows)):
+            *cells, last = row
+            text = "".join(f"{c:<{w}}  " for c, w in zip(cells, widths, strict=False))
+            shown = self._wrapped(last, indent=indent, on=out)
+            out.print(Text(f"  {text}{shown}", style="" if number else "bold"))
 
     def checklist(self, parts: Sequence[tuple[str, Sequence[tuple[str, str, str, str]]]]) -> None:
         """A result as marked lines under titles, each with its remedy below if there is one.
@@ -185,6 +190,7 @@ class Console:
             title: what is done.
             live: redraw the line on a terminal; not where a program may ask something there.
         """
+        self.before_stage()
         begun = time.monotonic()
         self._unfinished = title
         if self._err.is_terminal and not self.verbose and live:

@@ -7,7 +7,10 @@ stay with Python's and the command line's own meaning (crash, usage), 130 with C
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from jupbox.audit import Change
 
 
 class JupboxError(Exception):
@@ -234,11 +237,16 @@ class ConfirmationError(JupboxError):
 
 
 class BusyError(JupboxError):
-    """Another process changes the same stack."""
+    """Another process changes the same stack.
+
+    Attributes:
+        holder: what it says of itself, where it does.
+    """
 
     exit_code = 38
     meaning = "another jupbox is changing it"
-    remedy_hint = "wait until the other one is done, then run it again"
+    remedy_hint = "wait until the other one is done (`--wait` does), then run it again"
+    holder: Change | None = None
 
 
 class KernelsBusyError(JupboxError):

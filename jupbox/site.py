@@ -203,13 +203,18 @@ class Site:
     @property
     def stack(self) -> str:
         """The compose project: one for each owner and box."""
-        # an owner has no underscore, so that no two pairs give the same name
-        return f"jupbox-{self.facts.owner}_{self.box.name}"
+        return stack_name(self.facts.owner, self.box)
 
     @property
     def command(self) -> str:
         """How the box is named on the command line, with a space before it."""
         return f" {word_of(self.project, self.box)}"
+
+
+def stack_name(owner: str, box: Box) -> str:
+    """What an owner's box is called where it runs."""
+    # an owner has no underscore, so that no two pairs give the same name
+    return f"jupbox-{owner}_{box.name}"
 
 
 def word_of(project: Project, box: Box) -> str:

@@ -146,6 +146,8 @@ class Engine:
         self._socket = socket
         self._word = word or place
         self.place = place
+        self.heir: int | None = None
+        """A descriptor that docker's processes inherit: it stays open until the last has ended."""
         self._client: DockerClient | None = None
 
     @property
@@ -192,6 +194,7 @@ class Engine:
                 timeout=timeout,
                 check=False,
                 process_group=0,
+                pass_fds=() if self.heir is None else (self.heir,),
                 env={**os.environ, **variables} if variables else None,
             )
         except subprocess.TimeoutExpired:

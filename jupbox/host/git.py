@@ -16,7 +16,6 @@ from jupbox.secret import without_credentials
 _COMMIT: Final = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 # a server that says nothing for a minute is not there
 _PATIENCE: Final = ("-c", "http.lowSpeedLimit=1", "-c", "http.lowSpeedTime=60")
-_LOOK_SECONDS: Final = 10.0
 # by which a git that started us (a hook, an alias) would send ours to its own repository
 _OF_CALLER: Final = frozenset(
     {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR",
@@ -79,25 +78,27 @@ def show(folder: Path, revision: str, path: str, *, environ: Mapping[str, str]) 
 
 
 def revision(folder: Path, *, environ: Mapping[str, str]) -> str | None:
-    """The short commit that a folder is at, `-dirty` if files of it differ; None without one.
+    """The commit that a folder's work tree is at, `-dirty` if tracked files differ from it.
 
     Args:
-        folder: anywhere.
+        folder: of a project.
         environ: the user's environment, in which git runs.
+
+    Returns:
+        Its short name; None where there is no repository, no commit, or no git.
     """
+    folder = folder.absolute()
+    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
+        return None
     try:
-        git = Git(environ)
-        head = git("-C", str(folder), "rev-parse", "--short", "HEAD", timeout=_LOOK_SECONDS)
-        changed = git(
-            "-C", str(folder), "status", "--porcelain", "--untracked-files=no", "--", ".",
-            timeout=_LOOK_SECONDS,
+        # `*` excludes every tag: the name is always that of the commit
+        done = Git(environ)(
+            "-C", str(folder), "-c", "core.fsmonitor=false", "describe", "--always", "--dirty",
+            "--exclude", "*", timeout=10,
         )  # fmt: skip
     except (ClientError, RepositoryError):
         return None
-    commit = head.stdout.decode(errors="replace").strip()
-    if head.returncode != 0 or not commit:
-        return None
-    return f"{commit}-dirty" if changed.stdout.strip() else commit
+    return done.stdout.decode().strip() or None if done.returncode == 0 else None
 
 
 def _refs(git: Git, url: str) -> set[str]:

@@ -5,18 +5,18 @@ Every other room asks a `Machine` and does not know which kind it talks to.
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import subprocess
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-import platformdirs
-
-from jupbox.errors import BusyError, HostError
+from jupbox.audit import Change
+from jupbox.errors import HostError
+from jupbox.host import exclusion
+from jupbox.host.exclusion import Hold, Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,14 +81,26 @@ class Machine(Protocol):
         """
         ...
 
-    def exclusive(self, name: str) -> AbstractContextManager[None]:
+    def exclusive(
+        self, name: str, change: Change, *, record: bool = True
+    ) -> AbstractContextManager[Hold]:
         """Let one process at a time change what `name` stands for there.
 
         The lock goes with the process that holds it, however that ends.
 
+        Args:
+            name: of the stack.
+            change: who takes it, and what for.
+            record: keep that in the audit, with the end that the hold is told.
+
         Raises:
-            BusyError: another process holds it.
+            BusyError: another process holds it; it says who.
+            HostError: the machine does not answer.
         """
+        ...
+
+    def recorded(self, name: str) -> Record:
+        """Who changes `name` there now, and who did before."""
         ...
 
     def forget(self, name: str) -> None:
@@ -114,14 +126,6 @@ def failed(done: Completed, machine: str) -> HostError:
     return HostError(
         f"`{done.argv[0]}` failed on {machine}: {detail}",
         remedy=f"Run it there by hand to see more: {' '.join(done.argv)[:200]}",
-    )
-
-
-def busy(machine: str) -> BusyError:
-    """The error for a lock that another process holds."""
-    return BusyError(
-        f"Another jupbox is changing the same server on {machine} right now.",
-        remedy="Wait until it is done, then run this again.",
     )
 
 
@@ -163,24 +167,19 @@ class LocalMachine:
         """See `Machine.local_socket`: the socket itself."""
         return Path(remote)
 
-    @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
+    def exclusive(
+        self, name: str, change: Change, *, record: bool = True
+    ) -> AbstractContextManager[Hold]:
         """See `Machine.exclusive`."""
-        folder = platformdirs.user_state_path("jupbox")
-        folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-        with (folder / f"{name}.lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise busy(self.name) from None
-            yield
+        return exclusion.held_here(name, change, record=record, machine=self.name)
+
+    def recorded(self, name: str) -> Record:
+        """See `Machine.recorded`."""
+        return exclusion.recorded_here(name)
 
     def forget(self, name: str) -> None:
         """See `Machine.forget`."""
-        folder = platformdirs.user_state_path("jupbox")
-        (folder / f"{name}.lock").unlink(missing_ok=True)
-        with suppress(OSError):  # others are left in it
-            folder.rmdir()
+        exclusion.forget_here(name)
 
     @contextmanager
     def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:

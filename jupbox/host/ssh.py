@@ -18,9 +18,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from jupbox.audit import Change
 from jupbox.errors import AuthError, ClientError, HostError, HostKeyError
+from jupbox.host import exclusion
+from jupbox.host.exclusion import Hold, Record
 from jupbox.host.files import runtime_directory
-from jupbox.host.machine import Completed, busy, failed, free_port, run_here
+from jupbox.host.machine import Completed, failed, free_port, run_here
 
 KEEP_SECONDS: Final = 600
 """How long an unused connection waits for the next command."""
@@ -28,21 +31,6 @@ KEEP_SECONDS: Final = 600
 _CONNECT_SECONDS: Final = 30
 # ssh exits with 255 for its own failures; a remote command may do so too.
 _SSH_FAILED: Final = 255
-
-
-# Where there is no flock the lock is left out: better two at once than none at all.
-_HOLD: Final = """
-folder=${XDG_STATE_HOME:-$HOME/.local/state}/jupbox
-mkdir -p -m 700 "$folder" || exit 1
-command -v flock >/dev/null || { echo held; exec cat; }
-exec flock -n "$folder/$1.lock" sh -c 'echo held; exec cat'
-"""
-
-_FORGET: Final = """
-folder=${XDG_STATE_HOME:-$HOME/.local/state}/jupbox
-rm -f "$folder/$1.lock"
-rmdir "$folder" 2>/dev/null || true
-"""
 
 
 class SshMachine:
@@ -264,28 +252,20 @@ class SshMachine:
             )
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
-        """See `Machine.exclusive`: flock(1) there, for as long as our session lasts."""
+    def exclusive(self, name: str, change: Change, *, record: bool = True) -> Iterator[Hold]:
+        """See `Machine.exclusive`: a script there has it for as long as our session lasts."""
         self.connect()
-        holder = subprocess.Popen(
-            [*self._mux("-T"), shlex.join(["sh", "-c", _HOLD, "sh", name])],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        assert holder.stdin is not None and holder.stdout is not None
-        try:
-            if holder.stdout.readline() != b"held\n":
-                raise busy(self.name)
-            yield
-        finally:
-            holder.stdin.close()  # ends `cat` there, and with it the lock
-            holder.stdout.close()
-            holder.wait()
+        script = shlex.join(exclusion.script_arguments(name, change, record=record))
+        with exclusion.held_there([*self._mux("-T"), script], self.name) as hold:
+            yield hold
+
+    def recorded(self, name: str) -> Record:
+        """See `Machine.recorded`."""
+        return exclusion.read_record(self.run(["sh", "-c", exclusion.LOOK, "sh", name]).text)
 
     def forget(self, name: str) -> None:
         """See `Machine.forget`."""
-        self.run(["sh", "-c", _FORGET, "sh", name])
+        self.run(["sh", "-c", exclusion.FORGET, "sh", name])
 
     def hold(self) -> subprocess.Popen[bytes]:
         """A session that ends when the connection does; it keeps an unused master alive.

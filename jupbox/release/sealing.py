@@ -10,10 +10,9 @@ from typing import Final, cast
 
 from jupbox import labels as label
 from jupbox import pki, render
-from jupbox.console import Console, Stage
+from jupbox.console import Stage
 from jupbox.errors import (
     CertificateError,
-    JupboxError,
     ServerError,
 )
 from jupbox.host import records
@@ -341,33 +340,12 @@ def _write_live(site: Site, state: State, release: stacks.Release, files: bytes)
     site.engine.tag(release.image.id, _applied(site, release.generation))
 
 
-def renew_if_due(site: Site, state: State, console: Console) -> State:
-    """Renew a certificate of which a third of its life or less is left, with no restart.
+def renew(site: Site, state: State, leaf_pem: bytes) -> None:
+    """Have the box's CA sign a new certificate for the same names; the server takes it at once.
 
-    Whoever only wants to look is not stopped by a renewal that fails.
+    Raises:
+        CertificateError: there is no CA any more.
     """
-    try:
-        if is_cut_off(site, state):
-            with site.machine.exclusive(site.stack):
-                # anew under the lock: who held it may have finished it, or changed more
-                state = settle(site, stacks.observe(site.engine, site.stack))
-        public = stacks.public_certificates(site.engine, state)
-        if public is None or not pki.needs_renewal(public.leaf_pem, now=site.around.now()):
-            return state
-        if own_fingerprint(site, state):
-            console.note(
-                f"tls.cert of {site.box.name} expires {pki.expires(public.leaf_pem):%Y-%m-%d}."
-            )
-            return state
-        with console.stage("Renewing the certificate"), site.machine.exclusive(site.stack):
-            _renew(site, stacks.observe(site.engine, site.stack), public.leaf_pem)
-        return stacks.observe(site.engine, site.stack)
-    except JupboxError as error:
-        console.note(f"The certificate was not renewed: {error.message}")
-        return state
-
-
-def _renew(site: Site, state: State, leaf_pem: bytes) -> None:
     image = state.newest.image.id if state.newest else None
     last = stacks.read_credentials(site.engine, state, image=image)
     authority = stacks.read_authority(site.engine, state, image=image) if image else None

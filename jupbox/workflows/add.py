@@ -15,13 +15,14 @@ from jupbox.project import Project, package_name
 from jupbox.release import inside, locking, workshop
 from jupbox.site import PROJECT_FILE, Site, Surroundings, load_project, project_of
 from jupbox.workflows.found import Found, find, place
+from jupbox.workflows.turn import turn
 
 _DEFAULT: Final = "default"
 
 
 def add(
     packages: list[str], *, apt: list[str], kernel: str | None, on: str | None,
-    around: Surroundings, console: Console,
+    around: Surroundings, console: Console, wait: bool,
 ) -> None:  # fmt: skip
     """Add packages: live where that can be, and for good in definition and lock."""
     project = load_project(around)
@@ -35,7 +36,8 @@ def add(
     with console.stage(f"Connecting to {place(box)}", live=False):
         found = find(on, around=around, console=console)
     site = found.site
-    with site.machine.exclusive(site.stack):
+    words = (*packages, *(word for name in apt for word in ("--apt", name)))
+    with turn(site, "add", console=console, wait=wait, arguments=words):
         wanted = _with(site, after, around)
         with console.stage("Asking the Python index" + (" and apt" if apt else "")) as stage:
             old = locking.usable_lock(site, project.image(box.image))

@@ -14,9 +14,10 @@ from jupbox.host.engine import Container, Engine
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import State
 from jupbox.project import LOCAL, Box, Project, box_name, read_box, read_definition
-from jupbox.release import deploying, inside, sealing
+from jupbox.release import deploying, inside
 from jupbox.site import Site, Surroundings, connect, load_project
 from jupbox.tables import size_text
+from jupbox.workflows.renewal import renew_if_due
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ def find(name: str | None, *, around: Surroundings, console: Console) -> Found:
     """Connect to a box and look; a certificate that is due is renewed on the way."""
     project = load_project(around)
     found = look(project, project.box(name), around)
-    return replace(found, state=sealing.renew_if_due(found.site, found.state, console))
+    return replace(found, state=renew_if_due(found.site, found.state, console))
 
 
 def look(project: Project, box: Box, around: Surroundings) -> Found:

@@ -12,10 +12,12 @@ from jupbox.release import sealing
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings
 from jupbox.workflows.found import container_of, find
+from jupbox.workflows.turn import turn
 
 
 def password(
     box_name: str | None, *, around: Surroundings, console: Console, stdin: bool, generate: bool,
+    wait: bool,
 ) -> None:  # fmt: skip
     """Set another password; the running server takes it at once, and old logins end."""
     if generate:
@@ -29,8 +31,8 @@ def password(
     container_of(found, running=False)
     try:
         with (
+            turn(found.site, "password", console=console, wait=wait),
             console.stage("Setting the password"),
-            found.site.machine.exclusive(found.site.stack),
         ):
             _set_password(found.site, chosen)
     finally:

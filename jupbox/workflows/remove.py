@@ -20,6 +20,7 @@ from jupbox.host.stack import Belongings
 from jupbox.site import Site, Surroundings, connect, load_project, lock_path
 from jupbox.workflows.found import Found, files_of, place
 from jupbox.workflows.guard import Consent, ensure_idle
+from jupbox.workflows.turn import turn
 from jupbox.workflows.up import CONTEXT
 
 Rows = list[tuple[str, str]]
@@ -51,7 +52,7 @@ class Here:
 
 def remove(
     box_name: str | None, *, around: Surroundings, console: Console, data: bool, yes: bool,
-    consent: Consent,
+    consent: Consent, wait: bool,
 ) -> None:  # fmt: skip
     """Remove all that there is of a box, after a list and a question; what cannot go is named.
 
@@ -70,7 +71,8 @@ def remove(
     state = stacks.observe(site.engine, site.stack)
     ensure_idle(Found(site=site, state=state), verb="rm", consent=consent, console=console)
     console.standing = f"What is gone is gone; `jupbox rm{site.command}` goes on with the rest."
-    with site.machine.exclusive(site.stack):
+    words = ("--data",) if data else ()
+    with turn(site, "rm", console=console, wait=wait, arguments=words):
         # anew under the lock: who held it may have changed everything
         seen = stacks.belongings(site.engine, site.stack)
         _show(site, seen, here, console, data=data)

@@ -15,11 +15,12 @@ from jupbox.site import Site, Surroundings
 from jupbox.workflows import rollout
 from jupbox.workflows.found import Found, find, place
 from jupbox.workflows.guard import Consent, ensure_idle
+from jupbox.workflows.turn import turn
 
 
 def rollback(
     box_name: str | None, *, release: int | None, around: Surroundings, console: Console,
-    show: bool, consent: Consent, as_json: bool,
+    show: bool, consent: Consent, wait: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Bring an earlier release back, or list those that can be.
 
@@ -36,7 +37,8 @@ def rollback(
         _list(found, console, as_json=as_json)
         return
     site = found.site
-    with site.machine.exclusive(site.stack):
+    words = () if release is None else (str(release),)
+    with turn(site, "rollback", console=console, wait=wait, arguments=words):
         state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
         record = _chosen(site, state, release)

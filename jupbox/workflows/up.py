@@ -40,6 +40,7 @@ from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.preview import show, write
 from jupbox.workflows.repository import Repository, read_repository
 from jupbox.workflows.setup import setup_engine
+from jupbox.workflows.turn import turn
 
 CONTEXT: Final = "made by jupbox"
 
@@ -47,7 +48,7 @@ CONTEXT: Final = "made by jupbox"
 def up(
     box_name: str | None, *, around: Surroundings, console: Console, setup: bool, upgrade: bool,
     yes: bool, dry_run: bool, out: Path | None, locked: bool, allow_drift: bool,
-    source: str | None, partial: bool, push: bool, consent: Consent,
+    source: str | None, partial: bool, push: bool, consent: Consent, wait: bool,
 ) -> int:  # fmt: skip
     """Make the box run what the project says, or a repository; nothing where it already does.
 
@@ -80,7 +81,8 @@ def up(
     )
     found = _approach(project, box, around, console, repository)
     site = found.site
-    with site.machine.exclusive(site.stack):
+    words = _words(upgrade=upgrade, push=push, allow_drift=allow_drift, source=source)
+    with turn(site, "up", console=console, wait=wait, arguments=words) as mine:
         # anew under the lock: who held it may have changed everything
         state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
@@ -100,7 +102,16 @@ def up(
             _show_password(prepared, console)
             raise
         _report_up(found, target, console, authority=authority, prepared=prepared, placed=placed)
+        if not target.actions:
+            mine.found_nothing()
     return 0
+
+
+def _words(*, upgrade: bool, push: bool, allow_drift: bool, source: str | None) -> tuple[str, ...]:
+    """The options that matter to whoever reads the audit."""
+    given = {"--upgrade": upgrade, "--push": push, "--allow-drift": allow_drift}
+    words = [word for word, is_given in given.items() if is_given]
+    return (*words, *(("--from", source) if source else ()))
 
 
 def _refuse_project(project: Project, source: str) -> None:

@@ -16,12 +16,19 @@ from jupbox.project import ImageDefinition, Project
 from jupbox.release import building, locking, verifying
 from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows.found import Found, container_of, look, place
+from jupbox.workflows.turn import turn
 
 _MOST_PATHS = 40
 
 
 def verify(
-    target: str | None, *, rebuild: bool, on: str | None, around: Surroundings, console: Console
+    target: str | None,
+    *,
+    rebuild: bool,
+    on: str | None,
+    around: Surroundings,
+    console: Console,
+    wait: bool,
 ) -> None:
     """Compare an image with the lock's recorded digest, and with a build from nothing.
 
@@ -49,7 +56,7 @@ def verify(
             f"There is no image of the lock of {seen.lock.name} on {place(box)}.",
             remedy="`jupbox up` builds one, or add --rebuild here.",
         )
-    with site.machine.exclusive(site.stack):
+    with turn(site, "verify", console=console, wait=wait, record=False):
         digest = _measured(site, seen, console) if seen.image else None
         error = _compare(site, seen, digest, console) if digest else None
         if rebuild:

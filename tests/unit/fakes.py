@@ -11,8 +11,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from jupbox import labels as label
+from jupbox.audit import Change, Ended
+from jupbox.errors import HostError
 from jupbox.host.engine import Container, Image
-from jupbox.host.machine import Completed, busy
+from jupbox.host.exclusion import Hold, busy
+from jupbox.host.machine import Completed
 
 Files = dict[str, bytes]
 
@@ -80,6 +83,7 @@ class FakeEngine:
     in_volumes: dict[str, Files] = field(default_factory=dict)
     tars: list[bytes] = field(default_factory=list)
     all_runtimes: frozenset[str] = frozenset({"runc"})
+    heir: int | None = None
     updates: list[tuple[str, int | None, float | None]] = field(default_factory=list)
     _scratches: dict[str, _Scratch] = field(default_factory=dict)
 
@@ -208,6 +212,20 @@ def unpacked(tar: bytes) -> Files:
         return {m.name: f.read() for m in archive if (f := archive.extractfile(m))}
 
 
+@dataclass
+class FakeHold:
+    """A lock that is never lost, unless it is told so."""
+
+    left: Change | None = None
+    ended: Ended | None = None
+    descriptor: int = 0
+    trouble: HostError | None = None
+
+    def check(self) -> None:
+        if self.trouble:
+            raise self.trouble
+
+
 def _done(argv: Sequence[str]) -> tuple[int, str]:
     return 0, ""
 
@@ -221,6 +239,7 @@ class FakeMachine:
     answer: Callable[[Sequence[str]], tuple[int, str]] = _done
     calls: list[tuple[list[str], bytes]] = field(default_factory=list)
     held: list[str] = field(default_factory=list)
+    record: list[Change | Ended] = field(default_factory=list)
 
     def run(
         self, argv: Sequence[str], *, input: bytes = b"", timeout: float = 60.0, check: bool = True
@@ -230,14 +249,17 @@ class FakeMachine:
         return Completed(argv=tuple(argv), returncode=code, stdout=text.encode(), stderr=b"")
 
     @contextmanager
-    def exclusive(self, name: str) -> Iterator[None]:
+    def exclusive(self, name: str, change: Change, *, record: bool = True) -> Iterator[Hold]:
         if name in self.held:
-            raise busy(self.name)
+            raise busy(self.name, None)
         self.held.append(name)
+        self.record += [change] if record else []
+        hold = FakeHold()
         try:
-            yield
+            yield hold
         finally:
             self.held.remove(name)
+            self.record += [hold.ended] if record and hold.ended else []
 
     @contextmanager
     def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:

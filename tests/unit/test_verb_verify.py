@@ -64,7 +64,12 @@ class Verb:
 
     def __call__(self, target: str | None = None, *, rebuild: bool = False) -> None:
         verb.verify(
-            target, rebuild=rebuild, on=None, around=self.made.site.around, console=Console()
+            target,
+            rebuild=rebuild,
+            on=None,
+            wait=False,
+            around=self.made.site.around,
+            console=Console(),
         )
 
     def write(self, lock: ImageLock | None = None) -> None:

@@ -21,6 +21,7 @@ from jupbox.host.stack import Credentials
 from jupbox.project import TlsFiles
 from jupbox.release import sealing
 from jupbox.site import Site
+from jupbox.workflows.renewal import renew_if_due
 from tests.unit.release.bench import (
     FACTS,
     NOW,
@@ -263,13 +264,13 @@ def later(made: Bench, days: int) -> Site:
 def test_a_certificate_with_enough_of_its_life_left_stays() -> None:
     made = sealed_bench()
     state = made.state
-    assert sealing.renew_if_due(later(made, 200), state, Console()) == state
+    assert renew_if_due(later(made, 200), state, Console()) == state
 
 
 def test_a_due_certificate_is_renewed_where_the_server_reads_it() -> None:
     made = sealed_bench()
     old = credentials_of(made)
-    sealing.renew_if_due(later(made, 300), made.state, Console())
+    renew_if_due(later(made, 300), made.state, Console())
     new = credentials_of(made)
     assert new.leaf_pem != old.leaf_pem
     assert (new.authority_pem, new.password_hash) == (old.authority_pem, old.password_hash)
@@ -306,7 +307,7 @@ def test_a_renewal_that_fails_stops_nobody_who_only_looks(
     made = sealed_bench()
     happens(made)
     state = made.state
-    assert sealing.renew_if_due(later(made, 300), state, Console()) == state
+    assert renew_if_due(later(made, 300), state, Console()) == state
     shown = capsys.readouterr().err
     assert "was not renewed" in shown
     assert said in shown
