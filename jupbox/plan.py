@@ -88,7 +88,11 @@ class Sealed:
 
 @dataclass(frozen=True, kw_only=True)
 class Running:
-    """The stack's container, running or stopped."""
+    """The stack's container, running or stopped.
+
+    Attributes:
+        comes_back: the engine starts it again after a crash and at boot.
+    """
 
     environment: str
     configuration: str
@@ -96,6 +100,7 @@ class Running:
     sealed_image_present: bool
     template: str = ""
     limits: Limits = Limits()
+    comes_back: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,6 +141,8 @@ def steps(wanted: Wanted, observed: Observed, *, now: datetime) -> tuple[Step, .
             found.append(Step(action=Action.UPDATE, why="they are others"))
         if not observed.container.running:
             found.append(Step(action=Action.START, why="it is stopped"))
+        elif not observed.container.comes_back:
+            found.append(Step(action=Action.START, why="it would not start again by itself"))
     return tuple(found)
 
 

@@ -6,10 +6,12 @@ go to the engine on standard input alone, never in argv or environment.
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import io
 import json
 import os
+import platform
 import re
 import secrets
 import shutil
@@ -87,6 +89,7 @@ class Container:
         ports: further published ports, container's number to host's.
         memory: limit in bytes, None without one.
         cpus: limit in processors, None without one.
+        restart: the restart policy, such as `always` or `no`.
     """
 
     id: str
@@ -103,6 +106,7 @@ class Container:
     ports: Mapping[int, int]
     memory: int | None
     cpus: float | None
+    restart: str = "always"
 
     @property
     def held_ports(self) -> frozenset[int]:
@@ -128,6 +132,8 @@ COMPOSE_PROJECT: Final = "com.docker.compose.project"
 """Compose's own label on all that it made; its value is the stack, and sidecars have no other."""
 
 _PASSING: Final = "jupbox-passing-"
+# longer than anything that is done in one
+_PASSING_SECONDS: Final = 3600
 
 # Docker waits for what follows the first of them, and its own, Ctrl-P, is a shell's last command.
 _DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^,ctrl-@"
@@ -602,6 +608,18 @@ class Engine:
         finally:
             self._remove_container(name)
 
+    def sweep(self, now: datetime) -> None:
+        """Remove passing containers that commands left behind which were killed."""
+        form = "{{.Names}}\t{{.CreatedAt}}"
+        listed = self._must("listing containers", "ps", "--all", "--format", form,
+                            "--filter", f"name=^{_PASSING}")  # fmt: skip
+        for line in listed.decode().splitlines():
+            name, _, made = line.partition("\t")
+            # Go's own form: `2026-01-02 03:04:05 +0000 UTC`
+            then = datetime.strptime(made.rpartition(" ")[0], "%Y-%m-%d %H:%M:%S %z")
+            if left_behind(name, age_seconds=(now - then).total_seconds()):
+                self._remove_container(name)
+
     def _remove_container(self, name: str) -> None:
         with uninterrupted():
             self._docker("rm", "--force", "--volumes", name)
@@ -728,12 +746,26 @@ class Engine:
         done = self._docker("logs", "--tail", str(count), container, timeout=30)
         return (done.stdout + done.stderr).decode(errors="replace").splitlines()[-count:]
 
-    def stop(self, container: str) -> None:
-        """Stop a container and leave it; `restart: unless-stopped` lets it rest."""
+    def stop(self, container: str, *, for_good: bool = False) -> None:
+        """Stop a container and leave it.
+
+        Args:
+            container: its id.
+            for_good: also over a boot, whatever its restart policy was.
+        """
+        if for_good:
+            self._must("stopping", "update", "--restart=no", container)
         self._must("stopping", "stop", container)
 
-    def start(self, container: str) -> None:
-        """Start a stopped container as it is."""
+    def start(self, container: str, *, for_good: bool = False) -> None:
+        """Start a stopped container as it is.
+
+        Args:
+            container: its id.
+            for_good: have the engine start it again whenever it ends.
+        """
+        if for_good:
+            self._must("starting", "update", "--restart=always", container)
         self._must("starting", "start", container)
 
     def update(self, container: str, *, memory: int | None, cpus: float | None) -> None:
@@ -1001,8 +1033,36 @@ def _hand_on(pipe: IO[bytes]) -> None:
 
 
 def _passing_name() -> str:
-    """A container's name that nobody has."""
-    return f"{_PASSING}{secrets.token_hex(6)}"
+    """A container's name that nobody has, and that says which process made it."""
+    return f"{_PASSING}{_this_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def _this_machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def left_behind(name: str, *, age_seconds: float) -> bool:
+    """Whether the process that made a passing container is gone, as far as can be known.
+
+    Args:
+        name: the container's.
+        age_seconds: how long ago it was made; one of another machine is given a while.
+    """
+    machine, _, rest = name.removeprefix(_PASSING).partition("-")
+    pid = rest.partition("-")[0]
+    if machine == _this_machine() and pid.isdigit():
+        return not _lives(int(pid))
+    return age_seconds > _PASSING_SECONDS
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def is_passing(container: str) -> bool:
@@ -1091,6 +1151,7 @@ def _container(found: Any) -> Container:
         },
         memory=found.host_config.memory or None,
         cpus=(found.host_config.nano_cpus or 0) / 1e9 or None,
+        restart=found.host_config.restart_policy.name or "no",
     )
 
 

@@ -367,6 +367,7 @@ def observed(site: Site, state: State, *, environment: Image | None) -> plan.Obs
             sealed_image_present=site.engine.image(container.image) is not None,
             template=container.labels.get(label.TEMPLATE, ""),
             limits=limits_of(site, container),
+            comes_back=container.restart != "no",
         )
     looking = environment.id if environment else None
     return plan.Observed(

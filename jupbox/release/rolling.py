@@ -52,12 +52,6 @@ def approve(site: Site, state: State) -> None:
     records.prune(site.engine, state, keep=site.box.keep_releases)
 
 
-def is_kept(site: Site, state: State) -> bool:
-    """Whether the release that runs is kept."""
-    runs = records.runs_of(state)
-    return runs in {each.number for each in records.records(site.engine, site.stack)}
-
-
 def good_record(site: Site, state: State, *, but: int) -> Record | None:
     """The newest release that has served and can be brought back.
 
@@ -86,7 +80,7 @@ def fall_back(site: Site, record: Record, cause: JupboxError, *, running: bool) 
         if public is not None:
             deploying.wait(site, files.port_of(record.composed), public)
         if not running and state.container:
-            site.engine.stop(state.container.id)
+            site.engine.stop(state.container.id, for_good=True)
         records.sweep(site.engine, stacks.observe(site.engine, site.stack))
     except SERVES_NOT as error:
         return RolloutError(

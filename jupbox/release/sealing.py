@@ -310,6 +310,7 @@ def settle(site: Site, state: State) -> State:
 
     Only for whoever holds the stack's lock.
     """
+    site.engine.sweep(site.around.now())
     if records.sweep(site.engine, state):
         state = stacks.observe(site.engine, site.stack)
     if not is_cut_off(site, state) or state.newest is None or state.account is None:

@@ -29,7 +29,7 @@ def down(
             return
         ensure_idle(found, verb="down", consent=consent, console=console)
         with console.stage(f"Stopping the server on {place(site.box)}"):
-            site.engine.stop(container.id)
+            site.engine.stop(container.id, for_good=True)
             for each in sidecars.running(site).values():
                 site.engine.stop(each.id)
     console.line(f"Stopped; everything is kept. `jupbox up{site.command}` starts it again.")

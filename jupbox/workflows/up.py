@@ -364,7 +364,7 @@ def _run(
         _compose(found, target, sealed, consent, console)
     if container and Action.START in target.actions:
         with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
-            site.engine.start(container.id)
+            site.engine.start(container.id, for_good=True)
             console.standing = _started(site.box)
 
 
@@ -431,13 +431,16 @@ def _keep(found: Found, target: Target, state: stacks.State) -> None:
     """Keep what runs as a release, if a run that was cut off, or an older jupbox, did not."""
     site = found.site
     runs = next((r for r in state.releases if r.generation == records.runs_of(state)), None)
-    if runs is not None and not rolling.is_kept(site, state):
+    kept = records.records(site.engine, site.stack)
+    if runs is not None and runs.generation not in {each.number for each in kept}:
         own = _text(found, target, runs)
         merging = sidecars.merging(site, own, lock=target.locked, definition=target.definition)
         with merging as merged:
             composed = site.engine.composed(merged.text if merged else own)
         records.keep(site.engine, runs, composed, stack=site.stack)
-    if target.actions or not (runs and runs.proven):
+    # one more than is kept: a password that was changed since
+    as_it_should_be = runs and runs.proven and len(state.releases) <= len(kept) + 1
+    if target.actions or not as_it_should_be:
         rolling.approve(site, state)
 
 

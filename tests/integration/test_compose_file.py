@@ -58,7 +58,7 @@ def test_compose_understands_what_is_rendered(stack: Stack, tmp_path: Path) -> N
     assert notebook["cap_drop"] == ["ALL"]
     assert notebook["security_opt"] == ["no-new-privileges:true"]
     assert notebook["read_only"] is True
-    assert notebook["restart"] == "unless-stopped"
+    assert notebook["restart"] == "always"
     assert notebook["init"] is True
     assert int(notebook.get("mem_limit", 0)) == (stack.memory or 0)
     assert int(notebook["shm_size"]) == stack.shared_memory

@@ -150,7 +150,7 @@ def test_removed_sockets_cost_one_login(ada: MainJob, lost_sockets: None) -> Non
 def test_the_container_is_closed_and_comes_back_by_itself(ada: MainJob) -> None:
     container = ada.stack.inspect()
     host = container["HostConfig"]
-    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["RestartPolicy"]["Name"] == "always"
     assert host["ReadonlyRootfs"] is True
     assert (host["CapDrop"], host["CapAdd"]) == (["ALL"], None)
     assert host["SecurityOpt"] == ["no-new-privileges:true"]

@@ -184,6 +184,9 @@ class FakeEngine:
     def remove_volume(self, name: str) -> None:
         self.all_volumes.pop(name, None)
 
+    def sweep(self, now: datetime) -> None:
+        """Nothing passes here."""
+
     def container_exists(self, name: str) -> bool:
         return any(name in {c.id, c.name} for c in self.all_containers)
 

@@ -30,6 +30,7 @@ from jupbox.host import engine as room
 from jupbox.host.engine import Engine, tar
 from tests.unit.fakes import members, unpacked
 
+POLICY = Thing(name="always")
 Answer = Callable[[tuple[str, ...]], tuple[int, str]]
 
 
@@ -395,7 +396,7 @@ def found_container(**changes: Any) -> Thing:
             Thing(type="volume", destination="/tmp", name="v"),
             Thing(type="bind", destination="/data", name=None),
         ],
-        "host_config": Thing(port_bindings=None, memory=0, nano_cpus=0),
+        "host_config": Thing(port_bindings=None, memory=0, nano_cpus=0, restart_policy=POLICY),
     }
     return Thing(**(given | changes))
 
@@ -433,7 +434,9 @@ def test_a_container_that_was_never_started_has_no_start() -> None:
     ],
 )
 def test_published_ports(bindings: Any, expected: list[tuple[str, int]]) -> None:
-    found = found_container(host_config=Thing(port_bindings=bindings, memory=0, nano_cpus=0))
+    found = found_container(
+        host_config=Thing(port_bindings=bindings, memory=0, nano_cpus=0, restart_policy=POLICY)
+    )
     assert room._published(found) == expected
     servers = [pair for pair in expected if "8888/tcp" in (bindings or {})]
     assert room._container(found).published == (servers[0] if servers else None)
@@ -441,7 +444,9 @@ def test_published_ports(bindings: Any, expected: list[tuple[str, int]]) -> None
 
 def test_limits_and_dashboards_ports_of_a_container() -> None:
     bindings = {"8888/tcp": [binding("", "9000")], "8501/tcp": [binding("127.0.0.1", "8501")]}
-    host = Thing(port_bindings=bindings, memory=2**30, nano_cpus=1_500_000_000)
+    host = Thing(
+        port_bindings=bindings, memory=2**30, nano_cpus=1_500_000_000, restart_policy=POLICY
+    )
     found = room._container(found_container(host_config=host))
     assert (found.published, dict(found.ports)) == (("0.0.0.0", 9000), {8501: 8501})
     assert (found.memory, found.cpus, found.held_ports) == (2**30, 1.5, {9000, 8501})
@@ -459,7 +464,7 @@ def with_port(name: str, port: str, project: str = "") -> Thing:
     return found_container(
         name=name,
         config=Thing(labels=labels),
-        host_config=Thing(port_bindings=ports, memory=None, nano_cpus=None),
+        host_config=Thing(port_bindings=ports, memory=None, nano_cpus=None, restart_policy=POLICY),
     )
 
 
@@ -555,3 +560,32 @@ def test_a_change_is_finished_before_ctrl_c_counts() -> None:
         engine.stop("c")
     assert engine.calls == [("stop", "c")]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- what killed commands leave behind --------------------------------------------------------
+
+
+def test_what_this_process_made_is_at_work() -> None:
+    name = room._passing_name()
+    assert room.is_passing(name)
+    assert not room.left_behind(name, age_seconds=1e6)
+
+
+def test_what_a_process_of_this_machine_made_that_is_gone_is_left_behind() -> None:
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    mine = room._passing_name()
+    name = mine.replace(f"-{os.getpid()}-", f"-{ended.pid}-")
+    assert room.left_behind(name, age_seconds=0)
+
+
+def test_what_another_machine_made_is_given_a_while() -> None:
+    name = "jupbox-passing-0123abcd-1-ffff"
+    assert not room.left_behind(name, age_seconds=600)
+    assert room.left_behind(name, age_seconds=4000)
+    assert room.left_behind("jupbox-passing-ffff", age_seconds=4000), "of an older jupbox"
+
+
+def test_a_container_says_whether_it_starts_again_by_itself() -> None:
+    host = Thing(port_bindings={}, memory=0, nano_cpus=0, restart_policy=Thing(name="no"))
+    assert room._container(found_container(host_config=host)).restart == "no"
