@@ -368,6 +368,7 @@ HARDWARE = replace(
     env=(("GREETING", 'a $HOME "b"'),),
     ports=(8501,),
     groups=(("lab", 700),),
+    cull_idle=43_200,
 )
 
 
