@@ -498,6 +498,9 @@ def setup(
     gpu: Annotated[
         bool, typer.Option("--gpu", help="NVIDIA's container toolkit as well, for `gpus`.")
     ] = False,
+    *,
+    when_idle: WhenIdle = False,
+    force: Force = False,
     yes: Yes = False,
     debug: Debug = False,
 ) -> None:
@@ -505,7 +508,7 @@ def setup(
 
     [b]jupbox setup workbox[/b]
     """
-    _run("setup", box_name=box, gpu=gpu, yes=yes, debug=debug)
+    _run("setup", box_name=box, gpu=gpu, yes=yes, consent=_consent(force, when_idle), debug=debug)
 
 
 @app.command(rich_help_panel=_ONCE)

@@ -131,6 +131,7 @@ def plan_gpu(
         why="by nvidia-ctk; the engine restarts, so running kernels on this host end.",
         script=_CONFIGURE + restart.script,
         by_hand=_BY_HAND,
+        restarts=True,
     )
     return engine.allowed(state, [*steps, configure])
 

@@ -73,12 +73,14 @@ class Step:
 
     Attributes:
         by_hand: what its user does where it fails.
+        restarts: it ends the engine that runs, and with it all containers.
     """
 
     title: str
     why: str
     script: str
     by_hand: str = f"install Docker by hand: {INSTRUCTIONS}"
+    restarts: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -534,7 +536,8 @@ def start(state: EngineState, *, restart: bool) -> Step:
     how = "by systemd, now and at each boot" if state.has_systemd else "by itself"
     why = f"{how}; its containers start anew." if restart else f"{how}."
     variables = {"restart": "yes" if restart else "no"}
-    return Step(title="Start the Docker engine", why=why, script=assignments(variables) + _START)
+    script = assignments(variables) + _START
+    return Step(title="Start the Docker engine", why=why, script=script, restarts=restart)
 
 
 def _join(state: EngineState) -> Step:

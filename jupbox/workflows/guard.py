@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -10,6 +12,7 @@ from typing import Any, Final
 from jupbox.console import Console
 from jupbox.errors import EngineError, KernelsBusyError, ServerError
 from jupbox.host import stack as stacks
+from jupbox.host.machine import Machine
 from jupbox.workflows.found import Found, control, place, user_of
 
 _LOOK_SECONDS: Final = 5.0
@@ -62,28 +65,81 @@ def ensure_idle(
         KernelsBusyError: something works.
     """
     container = found.state.container
-    if container is None or not container.running or consent.force:
+    if container is None or not container.running:
         return
-    works = _at_work(found)
+    site = found.site
+    _ensure(
+        _Question(
+            look=lambda: _at_work(found),
+            where=place(site.box),
+            command=f"jupbox {verb}{site.command}",
+            verb=verb,
+            now=site.around.now,
+        ),
+        consent=consent, console=console, wait=wait,
+    )  # fmt: skip
+
+
+def ensure_engine_idle(
+    machine: Machine, *, where: str, consent: Consent, console: Console,
+    now: Callable[[], datetime],
+) -> None:  # fmt: skip
+    """Let an engine be restarted only if nothing works in any notebook server on it.
+
+    Args:
+        machine: the engine's.
+        where: how a sentence calls it.
+        consent: of the command line.
+        console: where the table goes.
+        now: the clock.
+
+    Raises:
+        KernelsBusyError: something works.
+    """
+    question = _Question(
+        look=lambda: _on_engine(machine), where=where, command="jupbox setup",
+        verb="setup", now=now,
+    )  # fmt: skip
+    _ensure(question, consent=consent, console=console, wait=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Question:
+    """Whom to ask what works, and how sentences call it.
+
+    Attributes:
+        look: asks; None where nobody answers.
+        command: what is typed once more.
+    """
+
+    look: Callable[[], list[Working] | None]
+    where: str
+    command: str
+    verb: str
+    now: Callable[[], datetime]
+
+
+def _ensure(question: _Question, *, consent: Consent, console: Console, wait: bool) -> None:
+    works = None if consent.force else question.look()
     if works is None:
         return
     busy = [each for each in works if each.busy]
     if busy and not consent.when_idle:
-        raise _busy(found, busy, verb, console)
+        raise _busy(question, busy, console)
     if busy and not wait:
         return
     if busy:
-        works = _wait(found, busy, console)
+        works = _wait(question, busy, console)
     _name_idle(works, console)
 
 
-def _wait(found: Found, busy: list[Working], console: Console) -> list[Working]:
+def _wait(question: _Question, busy: list[Working], console: Console) -> list[Working]:
     """Look again until nothing works; a Ctrl-C ends it with nothing changed."""
     told = _counted(busy)
     with console.stage(f"Waiting for {told}") as stage:
         while True:
             time.sleep(_LOOK_SECONDS)
-            works = _at_work(found)
+            works = question.look()
             left = [each for each in works or () if each.busy]
             if not left:
                 return works or []
@@ -97,17 +153,17 @@ def _counted(busy: list[Working]) -> str:
     return f"{names}{more}"
 
 
-def _busy(found: Found, busy: list[Working], verb: str, console: Console) -> KernelsBusyError:
-    now = found.site.around.now()
+def _busy(question: _Question, busy: list[Working], console: Console) -> KernelsBusyError:
+    now = question.now()
     rows = [(each.kind, each.what, _ago(each.since, now), _ago(each.last, now)) for each in busy]
     console.table(("busy", "what", "since", "last activity"), rows, result=False)
     one = len(busy) == 1
     return KernelsBusyError(
         f"{'One kernel or terminal' if one else f'{len(busy)} kernels or terminals'} on "
-        f"{place(found.site.box)} {'is' if one else 'are'} at work, and `{verb}` would end "
+        f"{question.where} {'is' if one else 'are'} at work, and `{question.verb}` would end "
         f"{'it' if one else 'them'}.",
-        remedy=f"Nothing was changed. `jupbox {verb}{found.site.command} --when-idle` waits for "
-        "the end of the work; --force goes on.",
+        remedy=f"Nothing was changed. `{question.command} --when-idle` waits for the end of the "
+        "work; --force goes on.",
     )
 
 
@@ -175,6 +231,22 @@ def _of_old_server(found: Found) -> list[Working] | None:
         )
         for number in range(told[all_of])
     ]
+
+
+# One line of JSON for each notebook server that answers.
+_ASK_ALL: Final = """
+for each in $(docker ps --quiet --filter label=dev.jupbox.kind=server); do
+  docker exec "$each" /opt/env/bin/python -P -m jupbox_server.control activity 2>/dev/null
+done
+true
+"""
+
+
+def _on_engine(machine: Machine) -> list[Working]:
+    """What works in all notebook servers on an engine, whoever's they are."""
+    told = machine.run(["sh", "-s"], input=_ASK_ALL.encode(), timeout=60, check=False)
+    lines = [line for line in told.text.splitlines() if line.startswith("{")]
+    return [each for line in lines for each in _read(json.loads(line))]
 
 
 def _moment(text: str | None) -> datetime | None:

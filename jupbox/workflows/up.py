@@ -75,7 +75,7 @@ def up(
         found = _approach(project, box, around, console, repository)
         return _preview(found, console, rules, upgrade=upgrade, out=out)
     if setup:
-        setup_engine(box, console=console, yes=yes)
+        setup_engine(box, around=around, console=console, yes=yes, consent=consent)
     console.standing = (
         f"What runs on {place(box)} was not touched; the same command goes on from here."
     )
