@@ -16,6 +16,7 @@ from jupbox.doctor.finding import (
     fine,
     memory_size,
     note,
+    size,
     times,
     warning,
 )
@@ -55,6 +56,8 @@ class Summary:
 
     Attributes:
         memory: bytes in use and the limit, None where there is none; None: not said.
+        full: disks that are nearly full: folder, bytes that are free, bytes in all.
+        oom_kills: processes that were ended since its start because the memory was used up.
         side: packages beside the image.
         clashes: what is at odds among them, in words.
     """
@@ -62,6 +65,13 @@ class Summary:
     memory: tuple[int, int | None] | None = None
     side: tuple[SidePackage, ...] = ()
     clashes: tuple[str, ...] = ()
+    full: tuple[tuple[str, int, int], ...] = ()
+    oom_kills: int = 0
+
+
+def near_limit(used: int, limit: int | None) -> bool:
+    """Whether memory is so nearly used up that the next big step ends a kernel."""
+    return bool(limit) and limit is not None and used > limit * _NEAR_LIMIT
 
 
 def read_summary(answer: Mapping[str, Any]) -> Summary:
@@ -76,6 +86,12 @@ def read_summary(answer: Mapping[str, Any]) -> Summary:
             for one in env.get("packages") or ()
         ),
         clashes=tuple(str(clash) for env in envs for clash in env.get("clashes") or ()),
+        full=tuple(
+            (str(disk["path"]), int(disk["free_bytes"]), int(disk["total_bytes"]))
+            for disk in answer.get("disks") or ()
+            if disk.get("nearly_full")
+        ),
+        oom_kills=int(answer.get("oom_kills") or 0),
     )
 
 
@@ -141,6 +157,7 @@ def of_server(server: Server, *, now: datetime) -> list[Finding]:
         found.append(_locked(server, server.locked))
     if server.summary:
         found += [*_side(server.summary), *_usage(server.summary)]
+        found += _full(server.summary)
     if server.certificate:
         found += _certificate(server, server.certificate, now=now)
     return found
@@ -263,7 +280,7 @@ def _usage(summary: Summary) -> Iterator[Finding]:
     if summary.memory is None:
         return
     used, limit = summary.memory
-    if limit and used > limit * _NEAR_LIMIT:
+    if limit and near_limit(used, limit):
         yield warning(
             SERVER,
             "memory",
@@ -276,6 +293,25 @@ def _usage(summary: Summary) -> Iterator[Finding]:
             SERVER,
             "memory",
             f"{memory_size(used)}{f' of {memory_size(limit)}' if limit else ', no limit'}",
+        )
+
+
+def _full(summary: Summary) -> Iterator[Finding]:
+    for path, free, total in summary.full:
+        yield warning(
+            SERVER,
+            "disk",
+            f"Only {size(free)} of {size(total)} free at {path}: a notebook may soon not be saved.",
+            "Delete what nobody needs there: while the disk is so full, what is deleted goes at "
+            "once and not to the trash.",
+        )
+    if summary.oom_kills:
+        yield note(
+            SERVER,
+            "out-of-memory",
+            f"The memory was used up, and a process ended for it, {times(summary.oom_kills)} since "
+            "the server started.",
+            "Set a larger `memory` in jupbox.toml, or hold less data at once.",
         )
 
 

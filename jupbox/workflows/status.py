@@ -8,6 +8,8 @@ from typing import Any, Final
 from jupbox import labels as label
 from jupbox import pki
 from jupbox.console import Console
+from jupbox.doctor import near_limit
+from jupbox.doctor.finding import size, times
 from jupbox.errors import (
     JupboxError,
     LockError,
@@ -169,7 +171,9 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         rows.append(("Kernels", f"{server['kernels']} running{busy}{terminals}"))
         limit = server["memory_limit_bytes"]
         memory = _size(server["memory_bytes"]) + (f" of {_size(limit)}" if limit else "")
-        rows.append(("Memory", memory))
+        near = ", nearly all" if near_limit(server["memory_bytes"] or 0, limit) else ""
+        rows.append(("Memory", f"{memory}{near}{_kills(server)}"))
+        rows += _full_rows(server)
         if report["uptime_seconds"]:
             share = server["cpu_usec"] / 1e6 / report["uptime_seconds"]
             rows.append(("CPU", f"{share:.2f} cores on average since the start"))
@@ -180,6 +184,25 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         known = "trusted here" if certificate["trusted_here"] else "not trusted here yet"
         rows.append(("Certificate", f"until {certificate['expires'][:10]}, {known}"))
     console.facts(rows)
+
+
+def _kills(server: dict[str, Any]) -> str:
+    """What was ended since the start because the memory was used up."""
+    kills = server.get("oom_kills")
+    return f"; it was used up {times(kills)}, and a process ended" if kills else ""
+
+
+def _full_rows(server: dict[str, Any]) -> list[tuple[str, str]]:
+    """The disks on which the next notebook may not be saved."""
+    return [
+        (
+            "Disk",
+            f"nearly full: {size(disk['free_bytes'])} of {size(disk['total_bytes'])} free "
+            f"at {disk['path']}",
+        )
+        for disk in server.get("disks") or ()
+        if disk["nearly_full"]
+    ]
 
 
 def _drift_rows(side: dict[str, Any]) -> list[tuple[str, str]]:
@@ -207,9 +230,9 @@ def _with_version(package: dict[str, Any]) -> str:
 
 
 def _duration(seconds: int) -> str:
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.1f} {unit}"
+    for unit, length in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
     return f"{seconds} s"
 
 

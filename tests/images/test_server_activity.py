@@ -184,6 +184,21 @@ def test_a_kernel_with_executions_in_the_servers_queue_is_busy() -> None:
     assert watch.since("one") == datetime(2030, 1, 1, 2, tzinfo=UTC)
 
 
+def test_a_kernel_that_nobody_talked_to_is_idle_after_a_minute() -> None:
+    now = [datetime(2030, 1, 1, tzinfo=UTC)]
+    kernels = _FakeKernels(one=_FakeKernel())
+    kernels["one"].execution_state = "starting"
+    watch, seen = _watch(kernels, now), []
+    for _ in range(5):
+        seen.append(asyncio.run(watch.report())["kernels"][0]["state"])
+        now[0] += timedelta(seconds=25)
+    assert seen == ["starting", "starting", "starting", "idle", "idle"]
+    kernels["one"].execution_state = "busy"
+    assert asyncio.run(watch.report())["kernels"][0]["state"] == "busy"
+    kernels["one"].execution_state = "starting"  # anew
+    assert asyncio.run(watch.report())["kernels"][0]["state"] == "starting"
+
+
 def test_fifty_kernels_are_told_of_within_a_second() -> None:
     kernels = _FakeKernels({str(number): _FakeKernel() for number in range(50)})
     watch = _watch(kernels, [datetime.now(UTC)])

@@ -453,6 +453,22 @@ def test_an_older_servers_summary_says_less(answer: dict[str, Any]) -> None:
     assert doctor.read_summary(unlimited) == Summary(memory=(5, None))
 
 
+def test_a_nearly_full_disk_and_used_up_memory_are_told_before_they_bite() -> None:
+    answer = {
+        "disks": [
+            {"path": "/home/ada", "free_bytes": 9, "total_bytes": 10, "nearly_full": False},
+            {"path": "/data", "free_bytes": 10**9, "total_bytes": 10**12, "nearly_full": True},
+        ],
+        "oom_kills": 2,
+    }
+    summary = doctor.read_summary(answer)
+    assert summary == Summary(full=(("/data", 10**9, 10**12),), oom_kills=2)
+    findings = of_server(summary=summary)
+    assert bad(findings) == {"disk": Severity.WARNING, "out-of-memory": Severity.NOTE}
+    assert "Only 1.0 GB of 1000 GB free at /data" in message(findings, "disk")
+    assert "2 times" in message(findings, "out-of-memory")
+
+
 def test_whatever_is_worse_than_fine_says_what_to_do() -> None:
     findings = [
         *of_host(skew=400, setup_knows=False, gpu=True, swap=(GIB, 0), memory=GIB, available=0,

@@ -73,3 +73,18 @@ def test_a_lock_that_cannot_be_read_is_no_failure_of_status(tmp_path: Path) -> N
     made = bench(root=tmp_path)
     (tmp_path / "jupbox.lock").write_text("<<<<<<< HEAD\n")
     assert status._bytes(Found(site=made.site, state=made.state), LOCK.digest()) == "unknown"
+
+
+def test_only_a_disk_that_is_nearly_full_is_told_of() -> None:
+    disk = {"path": "/home/ada", "free_bytes": 10**9, "total_bytes": 10**11, "nearly_full": True}
+    rows = status._full_rows({"disks": [disk, {**disk, "nearly_full": False}]})
+    assert rows == [("Disk", "nearly full: 1.0 GB of 100 GB free at /home/ada")]
+    assert status._full_rows({}) == []  # of an older server
+
+
+@pytest.mark.parametrize(
+    ("kills", "said"),
+    [(None, ""), (0, ""), (1, "; it was used up once, and a process ended")],
+)
+def test_what_the_used_up_memory_cost_is_told(kills: int | None, said: str) -> None:
+    assert status._kills({"oom_kills": kills}) == said

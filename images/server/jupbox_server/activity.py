@@ -19,6 +19,9 @@ STATES = frozenset({"busy", "idle", "starting", "dead"})
 #: Seconds for which a kernel must have been idle to be called so: between two queued cells it
 #: says `idle` for some milliseconds, and who asks then must not take it for free.
 SETTLED = 0.3
+#: Seconds after which a kernel that still says that it starts has come up: Jupyter hears of that
+#: only when somebody talks to it, and gives up on one that does not answer after a minute.
+STARTING = 60.0
 
 PROC = Path("/proc")
 
@@ -109,6 +112,7 @@ class Activity:
         self._now = now
         self._of_kernel: dict[str, _Phase] = {}
         self._of_terminal: dict[str, _Phase] = {}
+        self._came_up: set[str] = set()
 
     def look(self) -> None:
         """Note what has changed; called each second, and before each answer."""
@@ -140,7 +144,19 @@ class Activity:
         known = self._of_kernel.get(kernel_id)
         if known is None:
             self._follow(kernel_id)
-        self._of_kernel[kernel_id] = self._phase(known, self.state(kernel_id))
+            self._came_up.discard(kernel_id)
+        state = self.state(kernel_id)
+        if state != "starting":
+            self._came_up.discard(kernel_id)
+        elif kernel_id in self._came_up or self._is_long_up(known):
+            self._came_up.add(kernel_id)
+            state = "idle"
+        self._of_kernel[kernel_id] = self._phase(known, state)
+
+    def _is_long_up(self, known: _Phase | None) -> bool:
+        if known is None or known.state != "starting":
+            return False
+        return (self._now() - known.since).total_seconds() > STARTING
 
     def _follow(self, kernel_id: str) -> None:
         """Have each change of a kernel's state noted at once: a look a second misses short ones."""
