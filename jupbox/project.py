@@ -215,6 +215,7 @@ class Box:
     memory: str | None = None
     cpus: float | None = None
     shm_size: str | None = None
+    cull_idle: str | None = None
     gpus: Literal["auto", "all", "none"] | int = "auto"
     mounts: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
@@ -226,6 +227,11 @@ class Box:
     def memory_bytes(self) -> int | None:
         """The memory limit in bytes; None is no limit."""
         return None if self.memory is None else tables.memory_bytes(self.memory)
+
+    @property
+    def cull_idle_seconds(self) -> int | None:
+        """How long a kernel may be idle, in seconds; None for as long as it likes."""
+        return None if self.cull_idle is None else tables.duration_seconds(self.cull_idle)
 
     @property
     def shared_memory_bytes(self) -> int | None:
@@ -859,6 +865,7 @@ def _box(name: str, table: BoxTable, folder: Path) -> Box:
             "memory",
             "cpus",
             "shm_size",
+            "cull_idle",
             "gpus",
             "keep_releases",
         )

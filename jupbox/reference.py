@@ -44,7 +44,7 @@ _IMAGE_GROUPS: Final = (
 _BOX_GROUPS: Final = (
     ("", ("host", "image")),
     ("Where it is reached", ("expose", "port", "ports", "names", "tls")),
-    ("What it may use", ("memory", "cpus", "shm_size", "gpus")),
+    ("What it may use", ("memory", "cpus", "shm_size", "gpus", "cull-idle")),
     ("What it sees of the host", ("files", "mounts", "env", "group_add")),
     ("What is kept", ("keep-releases",)),
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -33,10 +33,14 @@ ENVIRONMENT: Final = "jupbox-env"
 LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 """Where an environment image keeps the lock that it was built from."""
 
+CULL_IDLE: Final = "JUPBOX_CULL_IDLE"
+"""After how many seconds the server shuts down what nobody uses; the server's module `idle`."""
+
 # the engine changes them in a running container
 _CHANGED_LIVE: Final = ("memory", "cpus")
 _LATER_VALUES: Final = (
     "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override", "home_volume",
+    "cull_idle",
 )  # fmt: skip
 
 _NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -91,6 +95,7 @@ class Stack:
         groups: further groups of the host, (name, gid).
         override: hash over what `compose.override.yaml` adds to the notebook; empty for nothing.
         home_volume: the home directory's, where a restore made another; None is the first one.
+        cull_idle: seconds after which an unused kernel is shut down, None for never.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Stack:
     groups: tuple[tuple[str, int], ...] = ()
     override: str = ""
     home_volume: str | None = None
+    cull_idle: int | None = None
 
     def digest(self) -> str:
         """A hash over what only a new container can change.
@@ -428,7 +434,7 @@ def compose_text(
             cpus=stack.cpus,
             gpus=stack.gpus,
             mounts=stack.mounts,
-            env=stack.env,
+            env=(*_settings(stack), *stack.env),
             ports=stack.ports,
             shared_memory=stack.shared_memory,
             files=stack.files,
@@ -437,6 +443,12 @@ def compose_text(
             volume_labels=volume_labels,
         )
     )
+
+
+def _settings(stack: Stack) -> Iterator[tuple[str, str]]:
+    """What the server itself reads from its environment."""
+    if stack.cull_idle:
+        yield CULL_IDLE, str(stack.cull_idle)
 
 
 def volume_names(stack: str, generation: int, *, home: str | None = None) -> dict[str, str]:

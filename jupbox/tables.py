@@ -59,6 +59,10 @@ _HOST_NAME: Final = re.compile(
 )
 _MEMORY: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
 _MEMORY_FACTOR: Final = {"": 1, "b": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_DURATION: Final = re.compile(r"([1-9]\d{0,4})([mhd])", re.ASCII)
+_DURATION_FACTOR: Final = {"m": 60, "h": 3600, "d": 86_400}
+# shorter than a lunch is no idleness, and a bad connection would look like it
+_LEAST_IDLE: Final = 600
 _MOUNT: Final = re.compile(
     r"(?P<source>(?:/|~/)[^:]*):(?P<target>(?:/|~/?)[^:]*)(?::(?P<mode>ro|rw))?"
 )
@@ -100,6 +104,18 @@ def memory_bytes(size: str) -> int:
     if match is None:
         raise ValueError(f"not a size: {size!r}")
     return int(float(match[1]) * _MEMORY_FACTOR[match[2].lower()])
+
+
+def duration_seconds(text: str) -> int:
+    """A time such as `30m`, `12h` or `3d` in seconds.
+
+    Raises:
+        ValueError: not one.
+    """
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ValueError(f"not a time: {text!r}")
+    return int(match[1]) * _DURATION_FACTOR[match[2]]
 
 
 def size_text(size: int) -> str:
@@ -157,6 +173,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "cert": ("a path", 'cert = "certificates/workbox.pem"'),
     "constraints": ("a list of Python requirements", 'constraints = ["numpy<3"]'),
     "cpus": ("a number of processors above 0", "cpus = 4"),
+    "cull-idle": ("a time of 10m or more: minutes, hours or days", 'cull-idle = "12h"'),
     "description": ("a string", 'description = "what the team works with"'),
     "display-name": ("a string", 'display-name = "Python (pandas 2)"'),
     "env": ("a table of variables and their texts", 'env = { OMP_NUM_THREADS = "8" }'),
@@ -307,6 +324,12 @@ def _host(value: str) -> str:
 
 def _memory(value: str) -> str:
     if _MEMORY.fullmatch(value) is None or memory_bytes(value) < _LEAST_MEMORY:
+        raise _wrong()
+    return value
+
+
+def _idle(value: str) -> str:
+    if _DURATION.fullmatch(value) is None or duration_seconds(value) < _LEAST_IDLE:
         raise _wrong()
     return value
 
@@ -575,6 +598,11 @@ class BoxTable(_Table):
     )
     shm_size: Annotated[str, AfterValidator(_shared_memory)] | None = _key(
         "size of `/dev/shm`, where workers of a data loader meet", default="half of the memory"
+    )
+    cull_idle: Annotated[str, AfterValidator(_idle)] | None = _key(
+        'such as `"12h"` or `"3d"`: how long after the end of its last run a kernel that no '
+        "browser or editor has open is shut down, and a terminal with nothing running in it",
+        default="never",
     )
     gpus: Literal["auto", "all", "none"] | Annotated[int, Field(ge=1, le=1024)] | None = _key(
         '`"auto"`: all, when the engine has the NVIDIA runtime; `"all"`, a number, or `"none"`',

@@ -75,6 +75,7 @@ def stack_of(site: Site, state: State, attached: Attachments = _NOTHING_ATTACHED
         files=None if box.files == "volume" else on_host(site, box.files),
         cpus=box.cpus,
         fixed_shared_memory=box.shm_size is not None,
+        cull_idle=box.cull_idle_seconds,
         gpus=attached.gpus,
         mounts=attached.mounts,
         env=box.env,

@@ -81,8 +81,10 @@ def test_a_kernel_is_not_idle_between_two_queued_cells(
             _, answer = request(server.control, "GET", "/jupbox/activity", None)
             kernels = json.loads(answer)["kernels"]
             seen += [one["state"] for one in kernels if one["id"] == kernel]
-        # what was asked before the last cell's end may have been answered after it
-        assert set(seen[:-1]) == {"busy"}
+        # this test hears of the last cell's end later than the server does
+        busy = seen.index("idle") if "idle" in seen else len(seen)
+        assert set(seen[:busy]) == {"busy"}
+        assert set(seen[busy:]) <= {"idle"}
         until(lambda: _kernel(server, kernel)["state"] == "idle")
         socket.close()
 

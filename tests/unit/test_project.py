@@ -117,6 +117,7 @@ def test_a_box_of_a_file_has_documented_defaults() -> None:
         memory=None,
         cpus=None,
         shm_size=None,
+        cull_idle=None,
         gpus="auto",
         mounts=(),
         env=(),
@@ -139,6 +140,7 @@ def test_every_key_of_a_box_is_taken_over() -> None:
         memory = "1.5g"
         cpus = 1.5
         shm_size = "512m"
+        cull-idle = "12h"
         gpus = 2
         mounts = ["/data:/data", "~/models:~/models:rw", "/data:/data"]
         env = { OMP_NUM_THREADS = "8", A = "=$b" }
@@ -158,6 +160,7 @@ def test_every_key_of_a_box_is_taken_over() -> None:
         memory="1.5g",
         cpus=1.5,
         shm_size="512m",
+        cull_idle="12h",
         gpus=2,
         mounts=("/data:/data", "~/models:~/models:rw"),
         env=(("A", "=$b"), ("OMP_NUM_THREADS", "8")),
@@ -166,6 +169,7 @@ def test_every_key_of_a_box_is_taken_over() -> None:
     )
     assert box.memory_bytes == 1610612736
     assert box.shared_memory_bytes == 512 * 2**20
+    assert box.cull_idle_seconds == 43_200
     # and what a label says of it is the same box, but for paths of this laptop
     assert read_box(box_label(box), name="workbox", host=box.host) == replace(box, tls=None)
 
@@ -490,8 +494,8 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
         (
             '[boxes]\nw.host = "h"\nw.prot = 1',
             "jupbox.toml:3: boxes.w.prot is not a key of a box.",
-            "Did you mean `port`? Keys: build, cpus, env, expose, files, gpus, group_add, host, "
-            "image, keep-releases, memory, mounts, names, port, ports, shm_size, tls.",
+            "Did you mean `port`? Keys: build, cpus, cull-idle, env, expose, files, gpus, group_add, "
+            "host, image, keep-releases, memory, mounts, names, port, ports, shm_size, tls.",
         ),
         (
             "[image.x]",
@@ -527,6 +531,9 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
         ('[boxes.w]\ngpus = "yes"', 'boxes.w.gpus must be "auto", "all", "none" or a number', ""),
         ("[boxes.w]\ngpus = 0", "jupbox.toml:2: boxes.w.gpus must be", ""),
         ('[boxes.w]\nshm_size = "1k"', "boxes.w.shm_size must be a size of 1m or more", ""),
+        ('[boxes.w]\ncull-idle = "9m"', "boxes.w.cull-idle must be a time of 10m or more", ""),
+        ('[boxes.w]\ncull-idle = "1w"', "boxes.w.cull-idle must be a time of 10m or more", ""),
+        ("[boxes.w]\ncull-idle = 3600", "boxes.w.cull-idle must be a time of 10m or more", ""),
         ('[boxes.w]\nshm-size = "1g"', "boxes.w.shm-size is not a key of a box", "`shm_size`"),
         ("[boxes.w]\nports = [8888]", "is the server's own", "ports = [8501]"),
         ("[boxes.w]\nports = [0]", "must be a number from 1 to 65535, not 0", ""),

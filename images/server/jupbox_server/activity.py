@@ -18,7 +18,7 @@ from typing import Any
 STATES = frozenset({"busy", "idle", "starting", "dead"})
 #: Seconds for which a kernel must have been idle to be called so: between two queued cells it
 #: says `idle` for some milliseconds, and who asks then must not take it for free.
-SETTLED = 0.3
+SETTLED = 0.5
 #: Seconds after which a kernel that still says that it starts has come up: Jupyter hears of that
 #: only when somebody talks to it, and gives up on one that does not answer after a minute.
 STARTING = 60.0
@@ -134,6 +134,11 @@ class Activity:
             return "busy"
         state = getattr(self._kernels.get_kernel(kernel_id), "execution_state", None)
         return state if state in STATES else "unknown"
+
+    def shown_state(self, kernel_id: str) -> str:
+        """What a kernel is doing as the report has it."""
+        self._note_kernel(kernel_id)
+        return self._of_kernel[kernel_id].state
 
     def since(self, kernel_id: str) -> datetime | None:
         """When the state of a kernel began."""

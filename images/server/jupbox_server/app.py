@@ -20,7 +20,7 @@ from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, default
 from traitlets.config import Config
 
-from . import environment, room
+from . import environment, idle, room
 from .activity import Activity
 from .config import keep_users_own, sections_of
 from .contents import WholeFileManager
@@ -188,10 +188,26 @@ class BoxServerApp(ServerApp):
             PeriodicCallback(self.room.look, room.LOOK_EVERY),
         ]
         self.io_loop.add_callback(self.room.look)  # on a full disk from the first moment
+        if after := idle.wanted(os.environ):
+            watch = self._idle_watch(after)
+            self._looks.append(PeriodicCallback(watch.look, 1000 * watch.every))
         if self._heartbeat:
             self._looks.append(PeriodicCallback(self._heartbeat.beat, LOOK_EVERY))
         for each in self._looks:
             each.start()
+
+    def _idle_watch(self, after: float) -> idle.IdleWatch:
+        async def end_terminal(name: str) -> None:
+            await self.web_app.settings["terminal_manager"].terminate(name, force=True)
+
+        return idle.IdleWatch(
+            after,
+            activity=self.activity,
+            kernels=self.kernel_manager,
+            terminals=self._terminals,
+            end_terminal=end_terminal,
+            log=self.log.warning,
+        )
 
     def _terminals(self) -> Mapping[str, Any]:
         manager = self.web_app.settings.get("terminal_manager")
