@@ -8,7 +8,8 @@ RUN --mount=type=bind,source=build/user,target=/build \
 COPY server /opt/jupbox/server
 ENV HOME=/home/alice \
     USER=alice \
-    PYTHONPATH=/opt/jupbox/server
+    PYTHONPATH=/opt/jupbox/server \
+    JUPYTER_RUNTIME_DIR=/run/jupbox/jupyter
 WORKDIR /home/alice/notebooks
 USER 1234:1235
 EXPOSE 8888
