@@ -495,7 +495,8 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             '[boxes]\nw.host = "h"\nw.prot = 1',
             "jupbox.toml:3: boxes.w.prot is not a key of a box.",
             "Did you mean `port`? Keys: build, cpus, cull-idle, env, expose, files, gpus, "
-            "group_add, host, image, keep-releases, memory, mounts, names, port, ports, shm_size, tls.",
+            "group_add, host, image, keep-releases, memory, mounts, names, port, ports, "
+            "shm_size, tls.",
         ),
         (
             "[image.x]",
