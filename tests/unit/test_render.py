@@ -451,6 +451,7 @@ def test_the_authority_is_in_no_container() -> None:
         replace(STACK, env=(("A", "1"),)),
         replace(STACK, ports=(8501,)),
         replace(STACK, groups=(("lab", 700),)),
+        replace(STACK, cull_idle=600),
         replace(STACK, account=replace(ALICE, uid=1)),
         replace(STACK, hostname="other"),
     ],

@@ -48,6 +48,7 @@ def _arrange_side() -> None:
 def _arrange_runtime(folder: Path) -> None:
     """Have connection files in memory; where that cannot be, in the home directory as usual."""
     runtime = runtime_in(folder)
+    os.environ.pop(environment.RUNTIME_VARIABLE, None)  # the image's, for `docker exec`
     with suppress(OSError):
         runtime.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ[environment.RUNTIME_VARIABLE] = str(runtime)
