@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
+import select
 import shlex
 import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +32,9 @@ KEEP_SECONDS: Final = 600
 """How long an unused connection waits for the next command."""
 
 _CONNECT_SECONDS: Final = 30
+_ECHO_SECONDS: Final = 2.0
+_SHORT_SECONDS: Final = 0.5
+_PROBE_SECONDS: Final = 2.0
 # ssh exits with 255 for its own failures; a remote command may do so too.
 _SSH_FAILED: Final = 255
 
@@ -44,6 +50,8 @@ class SshMachine:
                 f"{destination!r} is not an ssh destination.", remedy="Give it as in `ssh NAME`."
             )
         self.name = destination
+        self.connect_seconds = _CONNECT_SECONDS
+        """How long a login may take to begin, where ssh's own configuration does not say it."""
         self._settings: dict[str, str] | None = None
         self._digest = ""
 
@@ -76,6 +84,12 @@ class SshMachine:
     def host_name(self) -> str:
         """The host's name or address as ssh resolves it."""
         return self.settings.get("hostname", self.name)
+
+    @property
+    def _is_direct(self) -> bool:
+        """Whether ssh goes there by a TCP connection of its own."""
+        settings = self.settings
+        return settings.get("proxyjump", "none") == "none" and "proxycommand" not in settings
 
     @property
     def _control(self) -> Path:
@@ -115,12 +129,14 @@ class SshMachine:
             "RemoteCommand": "none",
             "RequestTTY": "no",
             "PermitLocalCommand": "no",
-            "ConnectTimeout": str(_CONNECT_SECONDS) if timeout == "none" else timeout,
+            "ConnectTimeout": str(self.connect_seconds) if timeout == "none" else timeout,
             "ServerAliveInterval": "15",
             "ServerAliveCountMax": "3",
         }
         flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
         argv = ["ssh", "-M", "-S", str(self._control), *flags, "-f", "-N", "-T", "--", self.name]
+        # what a killed master left: the new one would run on, and share itself with nobody
+        self._control.unlink(missing_ok=True)
         # a file, not a pipe: the master lives on and would hold a pipe open
         with tempfile.TemporaryFile() as log:
             done = subprocess.run(
@@ -134,11 +150,9 @@ class SshMachine:
     def _refusal(self, said: str) -> HostError:
         """Why there is no connection: what can be looked at comes first, ssh's words last."""
         by_hand = f"Try `ssh {self.name}` until that works, then run this again."
-        direct = self.settings.get("proxyjump", "none") == "none" and "proxycommand" not in (
-            self.settings
-        )
-        if direct:
-            problem = _unreachable(self.host_name, int(self.settings.get("port", "22")))
+        if self._is_direct:
+            port = int(self.settings.get("port", "22"))
+            problem = _unreachable(self.host_name, port, seconds=min(10, self.connect_seconds))
             if problem:
                 return HostError(f"{self.name} cannot be reached: {problem}.", remedy=by_hand)
         if "REMOTE HOST IDENTIFICATION HAS CHANGED" in said:
@@ -276,9 +290,58 @@ class SshMachine:
         return subprocess.Popen(
             [*self._mux("-T"), "cat"],
             stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
         )
+
+    def attend(self, session: subprocess.Popen[bytes]) -> None:
+        """Wait until the connection of a session of `hold` has ended, or is of no more use.
+
+        A network that was away leaves a connection that neither side hears through for a while,
+        or never (another address, a router that forgot it), though a new one would do. So the
+        session is spoken to; where it is silent while the host was out of reach and is in reach
+        again, the connection is ended.
+        """
+        was_away, way = False, self._way_out()
+        while session.poll() is None:
+            slept = _slept()
+            if _echoes(session, within=_SHORT_SECONDS if was_away else _ECHO_SECONDS):
+                was_away = False
+                with suppress(subprocess.TimeoutExpired):
+                    session.wait(_ECHO_SECONDS)
+            elif not self.is_there() or (not was_away and self._way_out() != way):
+                was_away = True
+            elif was_away and not _echoes(session, within=_SHORT_SECONDS):
+                self.disconnect()
+                session.kill()
+            was_away = was_away or _slept() - slept > _ECHO_SECONDS
+        session.wait()
+
+    def _way_out(self) -> str:
+        """This machine's address in the network by which it reaches the host, if any."""
+        port = int(self.settings.get("port", "22"))
+        with suppress(OSError, UnicodeError):
+            family, kind, _, _, address = socket.getaddrinfo(
+                self.host_name, port, type=socket.SOCK_DGRAM
+            )[0]
+            with socket.socket(family, kind) as probe:
+                probe.connect(address)  # nothing is sent
+                return str(probe.getsockname()[0])
+        return ""
+
+    def is_there(self) -> bool:
+        """Whether the host's sshd answers a new connection, within seconds; no login is made.
+
+        Of a host behind another it is not known: yes.
+        """
+        if not self._is_direct:
+            return True
+        address = (self.host_name, int(self.settings.get("port", "22")))
+        try:
+            with socket.create_connection(address, timeout=_PROBE_SECONDS) as probe:
+                return probe.recv(4) == b"SSH-"
+        except (OSError, UnicodeError):
+            return False
 
     def disconnect(self) -> None:
         """End the master connection, if there is one: a new login sees new groups."""
@@ -296,6 +359,23 @@ def _exclusive(path: Path) -> Iterator[None]:
         yield
 
 
+def _echoes(session: subprocess.Popen[bytes], *, within: float) -> bool:
+    """Say something to a session; whether anything comes back, be it its end."""
+    assert session.stdin is not None and session.stdout is not None
+    with suppress(OSError):
+        session.stdin.write(b"\n")
+        session.stdin.flush()
+    ready, _, _ = select.select([session.stdout], [], [], within)
+    if ready:
+        os.read(session.stdout.fileno(), 4096)
+    return bool(ready)
+
+
+def _slept() -> float:
+    """Seconds that this machine has slept, from any moment on."""
+    return time.time() - time.monotonic()
+
+
 def _accepts(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(5)
@@ -306,14 +386,14 @@ def _accepts(path: Path) -> bool:
     return True
 
 
-def _unreachable(host: str, port: int) -> str | None:
+def _unreachable(host: str, port: int, *, seconds: float = 10) -> str | None:
     """Why no TCP connection comes about, or None when one does."""
     try:
         socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         return f"the name {host} is not known"
     try:
-        socket.create_connection((host, port), timeout=10).close()
+        socket.create_connection((host, port), timeout=seconds).close()
     except TimeoutError:
         return f"{host} port {port} does not answer"
     except OSError as error:

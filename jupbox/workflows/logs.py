@@ -26,10 +26,14 @@ def logs(
         return 0
     found = find(box_name, around=around, console=console)
     container = container_of(found, running=False)
+    engine = found.site.engine
     try:
-        return found.site.engine.logs(container.id, tail=tail, since=since, follow=follow)
+        code = engine.logs(container.id, tail=tail, since=since, follow=follow)
     except KeyboardInterrupt:
         return 0  # how one ends a log that is followed
+    if code and (trouble := engine.unreachable()):
+        raise trouble
+    return code
 
 
 def _show_changes(

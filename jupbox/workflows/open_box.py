@@ -25,7 +25,9 @@ from jupbox.host.ssh import SshMachine
 from jupbox.site import Surroundings
 from jupbox.workflows.found import Found, container_of, control, find, url_of, user_of
 
-_RETRY_SECONDS: Final = (1, 2, 3, 5, 5, 10)
+_RETRY_SECONDS: Final = (1, 1, 2)
+_CONNECT_SECONDS: Final = 5
+"""While a network is away a try is short, so that one begins soon after its return."""
 _REFUSED_LOGINS: Final = 2
 
 
@@ -56,14 +58,14 @@ def open_box(
                     pages.callback(page.unlink, missing_ok=True)
             _say_dashboards(forward.dashboards, console, host=site.box.host)
             console.plain(f"{forward.url} leads to {site.box.host} until Ctrl-C.")
-            forward.session.wait()
+            machine.attend(forward.session)
         while True:
             console.note(f"The connection to {site.box.host} was lost. Connecting again ...")
             with ExitStack() as opened:
                 forward = _forwarded_again(opened, machine, port, ports)
                 console.plain(f"Connected again: {forward.url}")
                 _say_dashboards(forward.dashboards, console, host=site.box.host)
-                forward.session.wait()
+                machine.attend(forward.session)
     console.plain(f"Closed; the server on {site.box.host} runs on.")
 
 
@@ -114,9 +116,12 @@ def _forwarded_again(
         AuthError: it refused two logins; a host that boots may refuse one.
         HostKeyError: another host answers.
     """
+    machine.connect_seconds = _CONNECT_SECONDS
     refused = 0
     pauses = itertools.chain(_RETRY_SECONDS, itertools.repeat(_RETRY_SECONDS[-1]))
     while True:
+        while not machine.is_there():
+            time.sleep(_RETRY_SECONDS[0])
         try:
             return opened.enter_context(_forwarded(machine, port, ports))
         except HostKeyError:

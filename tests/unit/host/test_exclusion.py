@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -30,6 +30,17 @@ with LocalMachine().exclusive("stack", change):
     print("held", flush=True)
     sys.stdin.read()
 """
+HOLD_WITH_CHILD = """
+import subprocess, sys
+from jupbox.audit import Change
+from jupbox.host.exclusion import held_there, script_arguments
+from jupbox.host.machine import LocalMachine
+change = Change(id="other", who="bob@desk", pid=1, verb="down")
+with {take} as hold:
+    child = subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL, pass_fds=[hold.descriptor])
+    print(child.pid, flush=True)
+    sys.stdin.read()
+"""
 MINE = Change(
     id="mine", who="ada@laptop", pid=7, verb="up", arguments=("--from", "it's"), revision="1a2b3c4"
 )
@@ -47,17 +58,17 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / ".local" / "state" / "jupbox"
 
 
-def here(change: Change, *, record: bool = True) -> contextmanager[Hold]:
+def here(change: Change, *, record: bool = True) -> AbstractContextManager[Hold]:
     return LocalMachine().exclusive("stack", change, record=record)
 
 
-def there(change: Change, *, record: bool = True) -> contextmanager[Hold]:
+def there(change: Change, *, record: bool = True) -> AbstractContextManager[Hold]:
     """The script, as at the far end of a session."""
     argv = exclusion.script_arguments("stack", change, record=record)
     return exclusion.held_there(argv, "workbox")
 
 
-Take = Callable[..., "contextmanager[Hold]"]
+Take = Callable[..., AbstractContextManager[Hold]]
 both = pytest.mark.parametrize(
     ("first", "second"),
     [
@@ -185,28 +196,34 @@ def test_a_session_that_beats_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
         hold.check()
 
 
-@needs_flock
-def test_who_lost_the_lock_is_told_at_the_next_look(monkeypatch: pytest.MonkeyPatch) -> None:
-    sessions: list[subprocess.Popen[bytes]] = []
+@pytest.fixture
+def sessions(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
+    """The processes that a test has started."""
+    found: list[subprocess.Popen[bytes]] = []
 
     class Kept(subprocess.Popen[bytes]):
         def __init__(self, *arguments: object, **options: object) -> None:
             super().__init__(*arguments, **options)  # type: ignore[call-overload]
-            sessions.append(self)
+            found.append(self)
 
     monkeypatch.setattr(subprocess, "Popen", Kept)
+    return found
+
+
+@needs_flock
+def test_who_lost_the_lock_is_told_at_the_next_look(
+    sessions: list[subprocess.Popen[bytes]],
+) -> None:
+    def look_on(hold: Hold) -> None:
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            hold.check()
+
     with there(MINE) as hold:
         hold.check()
-        sessions[0].send_signal(signal.SIGKILL)
-        sessions[0].wait()
+        sessions[0].kill()
         with pytest.raises(HostError, match="was lost, and with it the lock"):
-            wait_for_trouble(hold)
-
-
-def wait_for_trouble(hold: Hold) -> None:
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        hold.check()
+            look_on(hold)
 
 
 @needs_flock
@@ -221,31 +238,36 @@ def test_a_laptop_that_slept_asks_before_it_goes_on(monkeypatch: pytest.MonkeyPa
 
 
 @needs_flock
-def test_a_far_end_that_does_not_answer_has_lost_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_far_end_that_does_not_answer_has_lost_it(
+    sessions: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(exclusion, "_END_SECONDS", 0.5)
-    ahead = 0.0
-    monkeypatch.setattr(exclusion, "_now", lambda: time.time() + ahead)
+    monkeypatch.setattr(exclusion, "_LEASE_SECONDS", 0.0)
     with there(MINE) as hold:
-        wait_for_silence(hold)
-        ahead = 3600.0
+        sessions[0].send_signal(signal.SIGSTOP)
         with pytest.raises(HostError, match="lost"):
             hold.check()
+            hold.check()  # the first one may have heard the answer to the first beat
 
 
-def wait_for_silence(hold: Hold) -> None:
-    """Until its first beat was answered; the next is ten seconds away."""
-    time.sleep(0.5)
-
-
-@each
-def test_a_child_keeps_the_lock_of_a_parent_that_is_gone(take: Take) -> None:
-    """What a killed command had started may be at its work still."""
-    with ExitStack() as stack, take(OTHER) as hold:
-        inherited = os.dup(hold.descriptor)
-        stack.callback(os.close, inherited)
-        if take is here:
-            # as if it had been killed: nothing was given back
-            pytest.skip("see the killed holder")
+@pytest.mark.parametrize("where", ["here", pytest.param("there", marks=needs_flock)])
+def test_what_a_killed_holder_had_started_keeps_the_lock_to_its_end(where: str) -> None:
+    take = {
+        "here": "LocalMachine().exclusive('stack', change)",
+        "there": "held_there(script_arguments('stack', change, record=True), 'workbox')",
+    }
+    code = HOLD_WITH_CHILD.format(take=take[where])
+    with started(sys.executable, "-c", code) as process:
+        child = int(first_line(process))
+        try:
+            process.kill()
+            process.wait()
+            with pytest.raises(BusyError, match="bob@desk"), here(MINE):
+                pass
+        finally:
+            os.kill(child, signal.SIGKILL)
+        with here(MINE) as hold:
+            assert hold.left is not None
 
 
 # --- what is kept -------------------------------------------------------------------------------

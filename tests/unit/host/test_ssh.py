@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -53,7 +54,7 @@ def ssh(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeSsh:
 
 @pytest.fixture
 def reachable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_unreachable", lambda host, port: None)
+    monkeypatch.setattr(room, "_unreachable", lambda host, port, **_: None)
 
 
 def connected(machine: SshMachine) -> SshMachine:
@@ -238,6 +239,22 @@ def test_a_tunnel_is_bound_to_the_loopback_and_taken_down(ssh: FakeSsh) -> None:
     assert last[last.index("-L") + 1] == f"127.0.0.1:{here}:127.0.0.1:8888"
 
 
+def test_the_socket_of_a_killed_connection_is_away_before_the_next_one_starts(
+    ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = connected(SshMachine("workbox"))
+    ssh.answers["check"] = (255, b"")
+    there: list[bool] = []
+
+    def start(argv: Sequence[str], **_options: object) -> subprocess.CompletedProcess[bytes]:
+        there.append(machine._control.exists())
+        return subprocess.CompletedProcess(argv, 0)
+
+    monkeypatch.setattr(room.subprocess, "run", start)
+    machine.connect()
+    assert there == [False]
+
+
 def test_disconnecting_without_a_connection_does_nothing(ssh: FakeSsh) -> None:
     machine = SshMachine("workbox")
     assert machine.settings
@@ -283,7 +300,7 @@ def test_why_there_is_no_connection(
 def test_what_can_be_looked_at_comes_before_sshs_words(
     ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(room, "_unreachable", lambda host, port: f"{host} port {port}: no")
+    monkeypatch.setattr(room, "_unreachable", lambda host, port, **_: f"{host} port {port}: no")
     error = SshMachine("workbox")._refusal("Permission denied")
     assert type(error) is HostError
     assert "workbox.example.org port 22: no" in error.message
@@ -294,7 +311,7 @@ def test_a_host_behind_another_is_not_looked_at_from_here(
     ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch, way: dict[str, str]
 ) -> None:
     looked: list[str] = []
-    monkeypatch.setattr(room, "_unreachable", lambda host, port: looked.append(host))
+    monkeypatch.setattr(room, "_unreachable", lambda host, port, **_: looked.append(host))
     ssh.settings |= way
     assert isinstance(SshMachine("workbox")._refusal("Permission denied"), AuthError)
     assert looked == []
