@@ -568,12 +568,74 @@ def verify(
 
 
 @app.command(rich_help_panel=_ONCE)
+def backup(
+    box: BoxName = None,
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[FILE|-]",
+            help="Where to; `-` is standard output. By default BOX-TIME.tar.zst in this folder.",
+            show_default=False,
+        ),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Back the home volume up into a file, also while notebooks run.
+
+    [b]jupbox backup workbox[/b], [b]jupbox backup workbox - > /mnt/workbox.tar.zst[/b]
+    """
+    _run("backup", box_name=box, file=file, debug=debug)
+
+
+@app.command(rich_help_panel=_ONCE)
+def restore(
+    box: Annotated[str, typer.Argument(metavar="BOX", help="As for the other verbs.")],
+    file: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="FILE|-", help="The backup; `-` is standard input.", show_default=False
+        ),
+    ] = None,
+    *,
+    undo: Annotated[
+        bool,
+        typer.Option("--undo", help="Instead of a file: what the box had before the last restore."),
+    ] = False,
+    from_other: Annotated[
+        bool, typer.Option("--from-other", help="Take another box's, or another owner's, too.")
+    ] = False,
+    when_idle: WhenIdle = False,
+    force: Force = False,
+    wait: Wait = False,
+    yes: Yes = False,
+    debug: Debug = False,
+) -> None:
+    """Bring a backup back as the home volume; what was there is kept.
+
+    The whole file is checked before anything is touched.
+
+    [b]jupbox restore workbox workbox-20260301T180000Z.tar.zst[/b]
+    """
+    if (file is None) != undo:
+        raise typer.BadParameter("Name the backup's file, or say --undo.")
+    _run("restore", box_name=box, file=file, from_other=from_other, yes=yes,
+         consent=_consent(force, when_idle), wait=wait, debug=debug)  # fmt: skip
+
+
+@app.command(rich_help_panel=_ONCE)
 def rm(
     box: BoxName = None,
     *,
     data: Annotated[
         bool,
-        typer.Option("--data", help="The home volume too, and sidecars' data; asks for its name."),
+        typer.Option(
+            "--data",
+            help="The home volume too, after a backup into this folder, and sidecars' data; asks "
+            "for its name.",
+        ),
+    ] = False,
+    no_backup: Annotated[
+        bool, typer.Option("--no-backup", help="With --data: take no backup first.")
     ] = False,
     when_idle: WhenIdle = False,
     force: Force = False,
@@ -585,8 +647,10 @@ def rm(
 
     [b]jupbox rm workbox[/b]
     """
-    _run("remove", box_name=box, data=data, yes=yes, consent=_consent(force, when_idle), wait=wait,
-         debug=debug)  # fmt: skip
+    if no_backup and not data:
+        raise typer.BadParameter("--no-backup goes with --data.")
+    _run("remove", box_name=box, data=data, keep=not no_backup, yes=yes,
+         consent=_consent(force, when_idle), wait=wait, debug=debug)  # fmt: skip
 
 
 def main() -> NoReturn:

@@ -263,3 +263,11 @@ class RolloutError(JupboxError):
     exit_code = 40
     meaning = "new release does not work, the old one serves"
     remedy_hint = "read the log lines that the message shows, and mend the image or the box's keys"
+
+
+class BackupError(JupboxError):
+    """A backup that is damaged, of another box, or could not be made."""
+
+    exit_code = 41
+    meaning = "backup damaged, of another box, or not made"
+    remedy_hint = "take another backup; `--from-other` takes one of another box"

@@ -134,6 +134,7 @@ COMPOSE_PROJECT: Final = "com.docker.compose.project"
 _PASSING: Final = "jupbox-passing-"
 # longer than anything that is done in one
 _PASSING_SECONDS: Final = 3600
+_PIPE_BUFFER: Final = 1 << 20
 
 # Docker waits for what follows the first of them, and its own, Ctrl-P, is a shell's last command.
 _DETACH_KEYS: Final = "ctrl-^,ctrl-@,ctrl-^,ctrl-@"
@@ -610,11 +611,13 @@ class Engine:
 
     def sweep(self, now: datetime) -> None:
         """Remove passing containers that commands left behind which were killed."""
-        form = "{{.Names}}\t{{.CreatedAt}}"
+        form = "{{.Names}}\t{{.State}}\t{{.CreatedAt}}"
         listed = self._must("listing containers", "ps", "--all", "--format", form,
                             "--filter", f"name=^{_PASSING}")  # fmt: skip
         for line in listed.decode().splitlines():
-            name, _, made = line.partition("\t")
+            name, state, made = line.split("\t")
+            if state == "running" and not name.startswith(f"{_PASSING}{_this_machine()}-"):
+                continue  # a backup takes hours, and ends with the connection that it is for
             # Go's own form: `2026-01-02 03:04:05 +0000 UTC`
             then = datetime.strptime(made.rpartition(" ")[0], "%Y-%m-%d %H:%M:%S %z")
             if left_behind(name, age_seconds=(now - then).total_seconds()):
@@ -661,6 +664,52 @@ class Engine:
             self._must("creating a container", "create", *options, image, *command[1:])
             attach = ("start", "--attach", "--interactive", name)
             return self._docker(*attach, input=input, timeout=600)
+        finally:
+            self._remove_container(name)
+
+    @contextmanager
+    def piped(
+        self, image: str, command: Sequence[str], *, volumes: Mapping[str, str],
+        capabilities: Sequence[str],
+    ) -> Iterator[Piped]:  # fmt: skip
+        """A container of root's, without a network, whose input and output are ours; it goes.
+
+        Args:
+            image: what it is made of.
+            command: program and arguments; it is to end with its input, by which it sees that
+                nobody is there any more.
+            volumes: volume name to path in it, with `:ro` to look only.
+            capabilities: all that root may.
+
+        Raises:
+            EngineError: the engine refuses it. How the command ended is the caller's to look at.
+        """
+        name = _passing_name()
+        options = ["--interactive", "--rm", "--pull", "never", "--name", name, "--user", "0"]
+        options += ["--network", "none", "--no-healthcheck", "--security-opt", "no-new-privileges"]
+        # what it writes is no log: the engine would keep all of it on its disk
+        options += ["--log-driver", "none", "--cap-drop", "ALL"]
+        options += [f"--cap-add={each}" for each in capabilities]
+        options += [f"--volume={volume}:{path}" for volume, path in volumes.items()]
+        options += ["--entrypoint", command[0]]
+        try:
+            # not `run`: cut short, it may leave a container that comes only after its removal
+            self._must("creating a container", "create", *options, image, *command[1:])
+            with tempfile.TemporaryFile() as said:
+                client = subprocess.Popen(
+                    [*self._command, "start", "--attach", "--interactive", name],
+                    stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, process_group=0,
+                    bufsize=_PIPE_BUFFER,
+                )  # fmt: skip
+                try:
+                    yield Piped(client, said)
+                finally:
+                    client.kill()
+                    client.wait()
+                    for pipe in (client.stdin, client.stdout):
+                        with suppress(OSError):
+                            if pipe:
+                                pipe.close()
         finally:
             self._remove_container(name)
 
@@ -978,6 +1027,26 @@ class Engine:
             capture_output=True, check=False,
         )  # fmt: skip
         return dict(json.loads(shown.stdout)[0]) if shown.returncode == 0 else None
+
+
+class Piped:
+    """A container that runs, on two pipes."""
+
+    def __init__(self, client: subprocess.Popen[bytes], said: IO[bytes]) -> None:
+        assert client.stdin is not None and client.stdout is not None
+        self._client, self._said = client, said
+        self.input: IO[bytes] = client.stdin
+        self.output: IO[bytes] = client.stdout
+
+    def end(self) -> subprocess.CompletedProcess[bytes]:
+        """Close its input, and see how it ended; what it still had to write is thrown away."""
+        with suppress(OSError):
+            self.input.close()
+        while self.output.read(_PIPE_BUFFER):
+            pass
+        code = self._client.wait()
+        self._said.seek(0)
+        return subprocess.CompletedProcess((), code, b"", self._said.read())
 
 
 def _failed_command(lines: Sequence[str]) -> str:

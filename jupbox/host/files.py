@@ -52,7 +52,7 @@ def write_atomic(path: Path, content: bytes, *, mode: int) -> None:
     try:
         _write_new(temporary, content, mode=mode)
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise FilesError(
             f"{path} cannot be written: {os.strerror(error.errno or errno.EIO)}.",
@@ -119,7 +119,7 @@ def _write_new(path: Path, content: bytes, *, mode: int) -> None:
         os.fsync(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
     """Make a rename last; a file system that cannot sync a directory is left to itself."""
     with contextlib.suppress(OSError):
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

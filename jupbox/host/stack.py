@@ -132,10 +132,11 @@ class State:
     def home_number(self, volume: str) -> int | None:
         """How many restores made a home volume, 0 for the first; None for any other volume."""
         first = volume_names(self.name, 0)["home"]
-        number = volume.removeprefix(f"{first}-")
-        if volume == first:
-            return 0
-        return int(number) if number != volume and number.isdigit() else None
+        return 0 if volume == first else _number(volume, f"{first}-")
+
+    def restoring_number(self, volume: str) -> int | None:
+        """Of which home volume this says that it is not whole, or not in use yet; else None."""
+        return _number(volume, restoring_name(self.name, 0)[:-1])
 
     @property
     def account(self) -> Account | None:
@@ -143,6 +144,11 @@ class State:
         texts = [release.image.labels.get(label.ACCOUNT) for release in self.releases]
         texts += [labels.get(label.ACCOUNT) for labels in self.volumes.values()]
         return next((read_account(text) for text in texts if text), None)
+
+
+def _number(volume: str, prefix: str) -> int | None:
+    number = volume.removeprefix(prefix)
+    return int(number) if number != volume and number.isdigit() else None
 
 
 def home_name(stack: str, number: int) -> str:

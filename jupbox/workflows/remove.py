@@ -11,13 +11,22 @@ from typing import Final
 from jupbox import labels as label
 from jupbox import pki
 from jupbox.console import Console
-from jupbox.errors import ConfirmationError, EngineError, TrustError
+from jupbox.errors import (
+    BackupError,
+    ConfirmationError,
+    EngineError,
+    NotRunningError,
+    TrustError,
+)
+from jupbox.host import backups
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.host.engine import Container, Engine
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import Belongings
+from jupbox.release import backing
 from jupbox.site import Site, Surroundings, connect, load_project, lock_path
+from jupbox.workflows.backup import path_for, report
 from jupbox.workflows.found import Found, files_of, place
 from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.turn import turn
@@ -51,12 +60,21 @@ class Here:
 
 
 def remove(
-    box_name: str | None, *, around: Surroundings, console: Console, data: bool, yes: bool,
-    consent: Consent, wait: bool,
+    box_name: str | None, *, around: Surroundings, console: Console, data: bool, keep: bool,
+    yes: bool, consent: Consent, wait: bool,
 ) -> None:  # fmt: skip
     """Remove all that there is of a box, after a list and a question; what cannot go is named.
 
+    Args:
+        box_name: which.
+        around: where a backup goes.
+        console: lists and asks.
+        data: what is in volumes, too.
+        keep: with `data`, back the home volume up first.
+        yes: the question is answered; not that for the name, which data asks.
+
     Raises:
+        BackupError: none could be made; nothing was removed.
         ConfirmationError: the question was not answered, or with no.
     """
     project = load_project(around)
@@ -75,14 +93,41 @@ def remove(
     with turn(site, "rm", console=console, wait=wait, arguments=words):
         # anew under the lock: who held it may have changed everything
         seen = stacks.belongings(site.engine, site.stack)
+        state = stacks.observe(site.engine, site.stack)
+        found = Found(site=site, state=state)
+        keep = keep and data and state.home_volume in seen.data
+        path = path_for(found, None) if keep else None
         _show(site, seen, here, console, data=data)
-        _confirm(site, seen, console, data=data, yes=yes)
+        if path:
+            console.line("Backed up first:")
+            console.facts([("volume", f"{state.home_volume}, into {path}")])
+        _confirm(site, seen, console, data=data, keep=keep, yes=yes)
+        if path:
+            _back_up(found, path, console)
         stayed = _remove_there(site, seen, console, data=data)
+        if data:
+            backups.forget(site.machine, site.stack)
         site.machine.forget(site.stack)
     stayed += _remove_here(site, here)
     for name, why in stayed:
         console.note(f"{name} stayed: {why}")
     console.line(f"Removed. `jupbox up{site.command}` makes it anew.")
+
+
+def _back_up(found: Found, path: Path, console: Console) -> None:
+    """Back the home volume up, or stop here."""
+    standing = console.standing
+    console.standing = "Nothing was removed, and there is no backup."
+    try:
+        with console.stage(f"Backing up the home volume on {place(found.site.box)}") as stage:
+            checked = backing.write_file(found.site, found.state, path, stage=stage)
+    except (BackupError, NotRunningError) as error:
+        raise BackupError(
+            f"There is no backup: {error.message}",
+            remedy="Nothing was removed. Mend that, or add --no-backup.",
+        ) from None
+    report(found, checked, console, path=path)
+    console.standing = standing
 
 
 def _nothing(site: Site, seen: Belongings) -> str:
@@ -170,7 +215,9 @@ def _notebooks(site: Site) -> Rows:
     return [] if folder == "volume" else [("notebooks", files_of(site, folder))]
 
 
-def _confirm(site: Site, seen: Belongings, console: Console, *, data: bool, yes: bool) -> None:
+def _confirm(
+    site: Site, seen: Belongings, console: Console, *, data: bool, keep: bool, yes: bool
+) -> None:
     """Ask; data goes only when its box was named once more, whatever else was answered.
 
     Raises:
@@ -180,7 +227,8 @@ def _confirm(site: Site, seen: Belongings, console: Console, *, data: bool, yes:
     if not (data and seen.data):
         console.confirm(f"Remove all of this of {name}?", yes=yes)
         return
-    console.plain(f"Data in volumes cannot be brought back. Type {name} to remove it:")
+    what = f"Data in volumes cannot be brought back{' but from a backup' if keep else ''}."
+    console.plain(f"{what} Type {name} to remove it:")
     answer = sys.stdin.readline().strip()
     if answer != name:
         raise ConfirmationError(

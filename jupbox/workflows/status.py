@@ -15,6 +15,7 @@ from jupbox.errors import (
     LockError,
     ServerError,
 )
+from jupbox.host import backups
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.project import Project
@@ -69,6 +70,7 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
     site, state = found.site, found.state
     container = state.container
     report: dict[str, Any] = {"box": site.box.name, "host": site.box.host, "stack": site.stack}
+    report["backup"] = _backup(found, now)
     if container is None:
         return {**report, "state": "absent"}
     labels = container.labels
@@ -113,6 +115,19 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
     return report
 
 
+def _backup(found: Found, now: datetime) -> dict[str, Any] | None:
+    """The last good backup of the home volume."""
+    last = backups.last_backup(found.site.machine, found.site.stack)
+    if last is None:
+        return None
+    return {
+        "made": _iso(last.made),
+        "age_seconds": _seconds(last.made, now),
+        "by": last.who,
+        "bytes": last.bytes,
+    }
+
+
 def _bytes(found: Found, digest: str) -> str:
     """Whether the image was found to be what the lock records.
 
@@ -155,6 +170,8 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         return
     if report["state"] == "absent":
         console.state(where, "no notebook server", "warning")
+        if report["backup"]:
+            console.facts([_backup_row(report["backup"])])
         return
     health = report["health"] or report["state"]
     console.state(where, health, _LEVELS.get(health, "error"))
@@ -180,6 +197,7 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         rows += _drift_rows(server.get("side") or {})
     elif report.get("note"):
         rows.append(("Server", report["note"]))
+    rows.append(_backup_row(report["backup"]))
     if certificate := report.get("certificate"):
         known = "trusted here" if certificate["trusted_here"] else "not trusted here yet"
         rows.append(("Certificate", f"until {certificate['expires'][:10]}, {known}"))
@@ -203,6 +221,12 @@ def _full_rows(server: dict[str, Any]) -> list[tuple[str, str]]:
         for disk in server.get("disks") or ()
         if disk["nearly_full"]
     ]
+
+
+def _backup_row(last: dict[str, Any] | None) -> tuple[str, str]:
+    if last is None:
+        return "Backup", "none yet"
+    return "Backup", f"{_duration(max(0, last['age_seconds']))} ago, by {last['by']}"
 
 
 def _drift_rows(side: dict[str, Any]) -> list[tuple[str, str]]:

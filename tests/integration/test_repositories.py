@@ -34,7 +34,7 @@ def shelf(ada_on_store: MainJob, places: list[str]) -> Iterator[StackOnBox]:
     try:
         yield stack
     finally:
-        ada.laptop.jupbox("rm", f"{ada.box.name}/{SHELF}", "--data", "--yes")
+        ada.laptop.jupbox("rm", f"{ada.box.name}/{SHELF}", "--data", "--no-backup", "--yes")
         sweep(ada, stack.name)
         for name in places:
             ada.box.exec("rm", "-rf", "--", f"/home/ada/notebooks/{name}")

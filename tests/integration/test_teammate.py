@@ -45,7 +45,7 @@ def clone(ada_on_store: MainJob, other_laptop: Laptop, tmp_path: Path) -> Iterat
     try:
         yield laptop
     finally:
-        laptop.jupbox("rm", "teammate", "--data", "--yes", input="teammate\n")
+        laptop.jupbox("rm", "teammate", "--data", "--no-backup", "--yes", input="teammate\n")
 
 
 @pytest.mark.slow

@@ -26,6 +26,8 @@ VERBS = {
     "down": "down",
     "rollback": "rollback",
     "rm": "remove",
+    "backup": "backup",
+    "restore": "restore",
     "init": "init",
     "password": "password",
     "trust": "trust",
