@@ -36,6 +36,11 @@ class Record:
     labels: Mapping[str, str]
     composed: Composed
 
+    @property
+    def notebooks_in_home(self) -> bool:
+        """Whether the notebooks lie in the home volume, and not in a folder of the host."""
+        return files.label_of(self.composed, label.FILES) == "volume"
+
 
 def records(engine: Engine, stack: str) -> tuple[Record, ...]:
     """The releases that are kept of a stack, newest first; one that cannot be read is left out."""

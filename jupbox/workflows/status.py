@@ -15,7 +15,7 @@ from jupbox.errors import (
     LockError,
     ServerError,
 )
-from jupbox.host import backups
+from jupbox.host import backups, records
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.project import Project
@@ -72,7 +72,7 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
     report: dict[str, Any] = {"box": site.box.name, "host": site.box.host, "stack": site.stack}
     report["backup"] = _backup(found, now)
     if container is None:
-        return {**report, "state": "absent"}
+        return {**report, "state": "absent", "removed": _removed(found)}
     labels = container.labels
     port = container.published[1] if container.published else None
     public = stacks.public_certificates(site.engine, state)
@@ -93,6 +93,12 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
         "generation": int(labels.get(label.GENERATION, "0")),
         "beside": {name: each.state for name, each in sidecars.running(site).items()},
         "deployed_by": labels.get(label.WHO),
+        "release": {
+            "number": int(labels.get(label.GENERATION, "0")),
+            "since": labels.get(label.SINCE),
+            "who": labels.get(label.WHO),
+            "revision": labels.get(label.REVISION),
+        },
         "jupbox": labels.get(label.VERSION),
     }
     if public:
@@ -113,6 +119,22 @@ def _status(found: Found, now: datetime) -> dict[str, Any]:
             report["server"] = None
             report["note"] = error.message
     return report
+
+
+def _removed(found: Found) -> dict[str, Any] | None:
+    """What is left where the container went by other hands than ours; None where nothing is.
+
+    `rm` takes the releases along; `docker compose down`, typed on the box, does not.
+    """
+    site, state = found.site, found.state
+    kept = records.records(site.engine, site.stack)
+    if not kept:
+        return None
+    return {
+        "releases": [each.number for each in kept],
+        "home": state.home_volume in state.volumes,
+        "notebooks_in_home": kept[0].notebooks_in_home,
+    }
 
 
 def _backup(found: Found, now: datetime) -> dict[str, Any] | None:
@@ -169,7 +191,11 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
         console.facts([("Problem", error["message"]), ("Remedy", error["remedy"])])
         return
     if report["state"] == "absent":
-        console.state(where, "no notebook server", "warning")
+        if report["removed"]:
+            console.state(where, "its container was removed by other hands", "error")
+            console.facts(_removed_rows(report["removed"], report["box"]))
+        else:
+            console.state(where, "no notebook server", "warning")
         if report["backup"]:
             console.facts([_backup_row(report["backup"])])
         return
@@ -178,6 +204,7 @@ def _print_status(console: Console, report: dict[str, Any]) -> None:
     rows = [("URL", report["url"] or "none"), ("Files", report["files"])]
     if report["uptime_seconds"] is not None:
         rows.append(("Up for", _duration(report["uptime_seconds"])))
+    rows.append(("Release", _release(report["release"])))
     rows.append(("Image", f"{report['image']} (lock {report['lock'][:12]}, {report['bytes']})"))
     if report["beside"]:
         states = ", ".join(f"{name} {state}" for name, state in sorted(report["beside"].items()))
@@ -221,6 +248,23 @@ def _full_rows(server: dict[str, Any]) -> list[tuple[str, str]]:
         for disk in server.get("disks") or ()
         if disk["nearly_full"]
     ]
+
+
+def _release(release: dict[str, Any]) -> str:
+    since = f", of {release['since'][:16].replace('T', ' ')}" if release["since"] else ""
+    who = f", by {release['who']}" if release["who"] else ""
+    revision = f", revision {release['revision']}" if release["revision"] else ""
+    return f"{release['number']}{since}{who}{revision}"
+
+
+def _removed_rows(removed: dict[str, Any], box: str) -> list[tuple[str, str]]:
+    """What is left, and what brings the rest back."""
+    rows = [("Releases", f"{len(removed['releases'])} kept; `jupbox up {box}` runs it again")]
+    if removed["home"]:
+        return [*rows, ("Home", "the home volume is there")]
+    lost = "settings and notebooks" if removed["notebooks_in_home"] else "settings"
+    back = f"the home volume ({lost}) is gone; `jupbox restore {box} FILE` brings a backup back"
+    return [*rows, ("Home", back)]
 
 
 def _backup_row(last: dict[str, Any] | None) -> tuple[str, str]:

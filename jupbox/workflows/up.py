@@ -86,6 +86,7 @@ def up(
         # anew under the lock: who held it may have changed everything
         state = sealing.settle(site, stacks.observe(site.engine, site.stack))
         found = Found(site=site, state=state)
+        _name_lost_home(found, console)
         _refuse_early(found)
         target = _target(found, console, rules, upgrade=upgrade)
         target = _lock(found, target, console, rules, upgrade=upgrade)
@@ -112,6 +113,17 @@ def _words(*, upgrade: bool, push: bool, allow_drift: bool, source: str | None) 
     given = {"--upgrade": upgrade, "--push": push, "--allow-drift": allow_drift}
     words = [word for word, is_given in given.items() if is_given]
     return (*words, *(("--from", source) if source else ()))
+
+
+def _name_lost_home(found: Found, console: Console) -> None:
+    """Say that a home volume went by other hands: nobody else would notice before they look."""
+    site, state = found.site, found.state
+    lost = state.container is None and state.home_volume not in state.volumes
+    if lost and records.records(site.engine, site.stack):
+        console.note(
+            f"The home volume of {site.box.name} was removed by other hands; an empty one takes "
+            f"its place. `jupbox restore{site.command} FILE` brings a backup back."
+        )
 
 
 def _refuse_project(project: Project, source: str) -> None:
