@@ -168,10 +168,12 @@ class Console:
         sys.stdout.write(json.dumps(value, indent=2) + "\n")
 
     def error(self, error: JupboxError) -> None:
-        """One red line that says what is wrong and one that says what to do."""
+        """One red line that says what is wrong and one that says what to do; log lines between."""
         mark = f"{self._marks[1]} "
         words = self._wrapped(error.message, indent=len(mark), on=self._err)
         self._err.print(Text(f"{mark}{words}", style="bold red"))
+        for line in error.details:
+            self._err.print(Text(f"  | {line}", style="dim"))
         self._err.print(Text(f"  {self._wrapped(error.remedy, indent=2, on=self._err)}"))
 
     def interrupted(self) -> None:

@@ -7,6 +7,7 @@ stay with Python's and the command line's own meaning (crash, usage), 130 with C
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
@@ -24,16 +25,18 @@ class JupboxError(Exception):
     Args:
         message: what is wrong, one sentence, no secret in it.
         remedy: what to do about it, one sentence.
+        details: lines of a log that say more; shown as they are, below the message.
     """
 
     exit_code: ClassVar[int] = 1
     meaning: ClassVar[str] = "unexpected failure"
     remedy_hint: ClassVar[str] = "run it again with `--debug`, and report what that shows"
 
-    def __init__(self, message: str, *, remedy: str) -> None:
+    def __init__(self, message: str, *, remedy: str, details: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.details = tuple(details)
 
 
 class ConfigError(JupboxError):

@@ -28,6 +28,8 @@ from jupbox.site import Site
 
 FIRST_PORT: Final = 8888
 _WAIT_SECONDS: Final = 120
+_LOG_LINES: Final = 5
+_LOG_WIDTH: Final = 200
 _ROOT_ACCOUNT: Final = Account(name="jupyter", uid=1000, gid=1000)
 
 
@@ -312,8 +314,9 @@ def wait(
         first.append(container.restarts if container else 0)
         if container is None or not container.running or container.restarts > first[0] + 1:
             raise ServerError(
-                f"The notebook server ends right after its start: {_last_words(site)}",
+                "The notebook server ends right after its start.",
                 remedy=f"`jupbox logs{site.command}` shows the rest.",
+                details=log_lines(site, container) if container else (),
             )
 
     with site.machine.tunnel(port) as here:
@@ -334,10 +337,11 @@ def _server_name(leaf_pem: bytes) -> str:
     return str((*names.dns, *names.ips)[0]).replace("*", "jupbox")
 
 
-def _last_words(site: Site) -> str:
-    container = stacks.observe(site.engine, site.stack).container
-    lines = site.engine.last_log_lines(container.id, 3) if container else []
-    return " / ".join(line.strip() for line in lines if line.strip()) or "it wrote no log"
+def log_lines(site: Site, container: Container) -> tuple[str, ...]:
+    """The last lines that a server wrote, as far as they fit."""
+    lines = site.engine.last_log_lines(container.id, _LOG_LINES)
+    told = [line.strip() for line in lines if line.strip()]
+    return tuple(f"{line[:_LOG_WIDTH]}…" if len(line) > _LOG_WIDTH else line for line in told)
 
 
 def limits_of(site: Site, container: Container) -> plan.Limits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -10,12 +11,14 @@ from jupbox import labels as label
 from jupbox.composed import Composed
 from jupbox.errors import EngineError, RolloutError
 from jupbox.host.engine import Container
-from jupbox.release import inside
+from jupbox.release import deploying, inside
 from jupbox.release.sealing import stack_labels
 from jupbox.render import Account
 from jupbox.site import Site
 
 _COME_UP_SECONDS: Final = 120
+# of a reason, in characters; the log says the rest
+_LONGEST: Final = 160
 # the server's start, a kernel's, and what the commands themselves take on a slow machine
 _PROOF_SECONDS: Final = 3 * _COME_UP_SECONDS
 
@@ -34,16 +37,21 @@ def prove(site: Site, composed: Composed, account: Account) -> None:
     try:
         site.engine.compose_up(text, project=name)
         container = _candidate(site)
-        trouble = "it could not be started" if container is None else _try(site, container, account)
+        if container is None:
+            raise _failed("it could not be started")
+        _try(site, container, account)
     except EngineError as error:
-        trouble = error.message
+        raise _failed(error.message) from None
     finally:
         remove_candidates(site)
-    if trouble:
-        raise RolloutError(
-            f"The new release does not work: {trouble}",
-            remedy="Nothing was changed. Mend the image or the box's keys, then run it again.",
-        )
+
+
+def _failed(reason: str, log: Sequence[str] = ()) -> RolloutError:
+    return RolloutError(
+        f"The new release does not work: {reason}",
+        remedy="Nothing was changed. Mend the image or the box's keys, then run it again.",
+        details=log,
+    )
 
 
 def _candidate(site: Site) -> Container | None:
@@ -51,19 +59,16 @@ def _candidate(site: Site) -> Container | None:
     return found[0] if found else None
 
 
-def _try(site: Site, container: Container, account: Account) -> str:
-    """What does not work; empty if all does."""
+def _try(site: Site, container: Container, account: Account) -> None:
     command = inside.room("prove", "--limit", str(_COME_UP_SECONDS))
     user = f"{account.uid}:{account.gid}"
     done = site.engine.execute(container.id, command, user=user, timeout=_PROOF_SECONDS)
     if done.returncode == 0:
-        return ""
+        return
     now = _candidate(site)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     reason = said[-1] if said and now and now.running else "its server ends right after its start"
-    lines = site.engine.last_log_lines(container.id, 3)
-    words = " / ".join(line.strip() for line in lines if line.strip())
-    return f"{reason}. Its log ends: {words}" if words else f"{reason}."
+    raise _failed(f"{reason[:_LONGEST]}.", deploying.log_lines(site, container))
 
 
 def remove_candidates(site: Site) -> None:

@@ -87,11 +87,13 @@ def fall_back(site: Site, record: Record, cause: JupboxError, *, running: bool) 
             f"The new release does not serve ({cause.message}), and release {record.number} "
             f"does not come back: {error.message}",
             remedy=f"`jupbox rollback{site.command} --list` names the others; {error.remedy}",
+            details=cause.details,
         )
     again = "serves again" if running else "is back, and stopped as it was"
     return RolloutError(
         f"The new release does not serve: {cause.message} Release {record.number} {again}.",
         remedy=cause.remedy,
+        details=cause.details,
     )
 
 

@@ -39,8 +39,9 @@ class Said:
 
 
 def two_lines(stderr: str) -> Said:
-    """The last two lines, which must be an error's, and the only ones."""
-    *before, wrong, remedy = [line.rstrip() for line in stderr.splitlines() if line.strip()]
+    """The last two lines, which must be an error's, and the only ones; a log may stand between."""
+    lines = [line.rstrip() for line in stderr.splitlines() if line.strip()]
+    *before, wrong, remedy = [line for line in lines if not line.startswith("  | ")]
     assert wrong.startswith(TRADEMARKS), stderr
     assert remedy.startswith("  "), stderr
     assert not [line for line in before if line.startswith(TRADEMARKS)], stderr

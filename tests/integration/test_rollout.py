@@ -97,7 +97,8 @@ def test_a_release_that_does_not_come_up_ends_beside_the_old_one(team: Team) -> 
 @triggers(errors.KernelsBusyError)
 def test_a_busy_kernel_is_not_ended_unless_told(team: Team) -> None:
     stack, box = team.job.stack, team.job.box.name
-    team.job.jupbox("up")
+    team.change()
+    team.laptop.must("up", box)
     kernel = stack.start_kernel()
     before = stack.identity()
     stack.python(

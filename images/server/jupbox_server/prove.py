@@ -34,6 +34,8 @@ LIMIT = 120.0
 CELL = "1"
 
 _POLL = 0.1
+#: What tornado calls an answer that did not come.
+_TOO_LATE = 599
 
 
 class ProofError(Exception):
@@ -160,6 +162,8 @@ async def _run_cell(visit: Visit, kernel: str) -> dict[str, Any]:
     try:
         socket = await websocket_connect(request)
     except HTTPError as error:
+        if error.code == _TOO_LATE:
+            raise ProofError("it does not come up") from None
         raise ProofError(f"its websocket answers {error.code}: {error.message}") from None
     try:
         await socket.write_message(json.dumps(question))
