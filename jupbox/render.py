@@ -36,7 +36,7 @@ LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 # the engine changes them in a running container
 _CHANGED_LIVE: Final = ("memory", "cpus")
 _LATER_VALUES: Final = (
-    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override", "home_volume",
+    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
 )  # fmt: skip
 
 _NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
@@ -118,6 +118,8 @@ class Stack:
         used leaves no mark, so that a jupbox that knows more values finds the same digest.
         """
         values = asdict(self)
+        # what runs says which one it is; without that there is nothing to compare
+        del values["home_volume"]
         for name in _CHANGED_LIVE:
             del values[name]
         if not self.fixed_shared_memory:
