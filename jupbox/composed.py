@@ -94,6 +94,9 @@ def resealed(
         labels: of the container, in addition to its own or in their place.
     """
     service = composed["services"][NOTEBOOK]
+    if "home" in volumes:
+        # compose compares services, which name a volume by what it is for
+        labels = {**labels, label.HOME: volumes["home"]}
     notebook = {**service, "image": image, "labels": {**service.get("labels", {}), **labels}}
     named = {
         key: {**value, "name": volumes[key]} if key in volumes else value

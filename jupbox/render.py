@@ -39,7 +39,7 @@ CULL_IDLE: Final = "JUPBOX_CULL_IDLE"
 # the engine changes them in a running container
 _CHANGED_LIVE: Final = ("memory", "cpus")
 _LATER_VALUES: Final = (
-    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override", "home_volume",
+    "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
     "cull_idle",
 )  # fmt: skip
 
@@ -124,6 +124,8 @@ class Stack:
         used leaves no mark, so that a jupbox that knows more values finds the same digest.
         """
         values = asdict(self)
+        # what runs says which one it is; without that there is nothing to compare
+        del values["home_volume"]
         for name in _CHANGED_LIVE:
             del values[name]
         if not self.fixed_shared_memory:

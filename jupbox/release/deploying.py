@@ -217,6 +217,7 @@ def compose_text(
         label.SETTINGS: box_label(site.box),
         **({label.OWN_CERTIFICATE: "yes"} if own_fingerprint(site, state) else {}),
         label.FILES: stack.files or "volume",
+        label.HOME: state.home_volume,
         label.EXPOSE: site.box.expose,
         label.WHO: who(),
         label.SINCE: site.around.now().isoformat(timespec="seconds"),

@@ -98,6 +98,11 @@ def swap(site: Site, state: State, *, home: str) -> Composed:
         site.engine.compose_up(files.text(composed), project=site.stack)
     except PortTakenError:
         raise deploying.port_error(site, files.port_of(composed)) from None
+    if stacks.observe(site.engine, site.stack).home_volume != home:
+        raise EngineError(
+            f"The server on {site.machine.name} was not started with {home}.",
+            remedy=f"Run `jupbox up{site.command}`, then this again.",
+        )
     _keep(site, record, composed)
     return composed
 

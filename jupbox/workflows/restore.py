@@ -202,4 +202,7 @@ def _report(found: Found, checked: Checked, console: Console) -> None:
     elif not state.container.running:
         console.line("The server was stopped; it runs now.")
     if state.home_volume in state.volumes:
-        console.line(f"The volume from before is kept until the next restore: {state.home_volume}.")
+        console.line(
+            f"{state.home_volume}, from before, is kept until the next restore; "
+            f"`jupbox restore{site.command} --undo` goes back to what is in it."
+        )
