@@ -264,7 +264,8 @@ def site_of(
         )
     word = word_of(project, box)
     socket = _socket(word, facts, machine.name)
-    engine = Engine(machine.local_socket(socket), place=machine.name, word=word)
+    reaches = machine.answers if isinstance(machine, SshMachine) else None
+    engine = Engine(machine.local_socket(socket), place=machine.name, word=word, reaches=reaches)
     engine.check()
     return Site(
         project=project, box=box, machine=machine, facts=facts, engine=engine, around=around

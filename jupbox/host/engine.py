@@ -147,10 +147,15 @@ class Engine:
         socket: path on this computer.
         place: how messages call the machine that it runs on.
         word: how a command line names its box.
+        reaches: whether the way to that machine still stands; None where there is none.
     """
 
-    def __init__(self, socket: Path, *, place: str, word: str = "") -> None:
+    def __init__(
+        self, socket: Path, *, place: str, word: str = "",
+        reaches: Callable[[], bool] | None = None,
+    ) -> None:  # fmt: skip
         self._socket = socket
+        self._reaches = reaches
         self._word = word or place
         self.place = place
         self.heir: int | None = None
@@ -205,6 +210,8 @@ class Engine:
                 env={**os.environ, **variables} if variables else None,
             )
         except subprocess.TimeoutExpired:
+            if self._reaches is not None and not self._reaches():
+                raise self._lost() from None
             raise EngineError(
                 f"The Docker engine on {self.place} did not answer within {timeout:.0f} s.",
                 remedy="Look whether that machine is overloaded, or restart its engine.",
@@ -249,17 +256,21 @@ class Engine:
             try:
                 probe.connect(str(self._socket))
             except OSError:
-                if self.place != LocalMachine.name:
-                    return HostError(
-                        f"The connection to {self.place} was lost.",
-                        remedy="Run the same command again: it goes on from here.",
-                    )
-                return self._silent()
+                return self._silent() if self.place == LocalMachine.name else self._lost()
             try:
                 probe.sendall(b"GET /_ping HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n")
-                return None if probe.recv(1) else self._silent()
+                if probe.recv(1):
+                    return None
             except OSError:
-                return self._silent()
+                pass
+        # a network that swallows all looks like an engine that does not answer
+        return self._silent() if self._reaches is None or self._reaches() else self._lost()
+
+    def _lost(self) -> HostError:
+        return HostError(
+            f"The connection to {self.place} was lost.",
+            remedy="Run the same command again: it goes on from here.",
+        )
 
     def _silent(self) -> EngineError:
         return EngineError(

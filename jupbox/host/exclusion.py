@@ -33,7 +33,7 @@ BEAT_SECONDS: Final = 10.0
 
 PATIENCE_SECONDS: Final = 90
 """For how long a silent laptop keeps its lock; far longer than ssh takes to see a dead connection
-(45 s), so that who lost the lock changes nothing any more when another gets it."""
+(40 s), so that who lost the lock changes nothing any more when another gets it."""
 
 _LEASE_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 60.0
@@ -51,6 +51,8 @@ HOLD: Final = f"""
 {_FOLDER}
 lock=$folder/$1.lock audit=$folder/$1.audit change=$2 kept=$3 patience=$4
 umask 077
+# a command that was killed reads no answer; what it had started may still be at its work
+trap '' PIPE
 mkdir -p "$folder" 2>/dev/null
 stamped() {{ printf '{{"at": %s, %s\\n' "$(date +%s)" "${{1#?}}"; }}
 keep() {{
@@ -112,12 +114,6 @@ if command -v flock >/dev/null && [ -s "$folder/$1.lock" ]; then
 fi
 printf '%s\\n' "$holder"
 cat "$folder/$1.audit" 2>/dev/null || true
-"""
-
-KEEP: Final = f"""
-{_FOLDER}
-[ ! -e "$folder/$1.audit" ] || printf '{{"at": %s, %s\\n' "$(date +%s)" "${{2#?}}" \
-  >>"$folder/$1.audit"
 """
 
 

@@ -32,6 +32,7 @@ KEEP_SECONDS: Final = 600
 """How long an unused connection waits for the next command."""
 
 _CONNECT_SECONDS: Final = 30
+_ANSWER_SECONDS: Final = 10.0
 _ECHO_SECONDS: Final = 2.0
 _SHORT_SECONDS: Final = 0.5
 _PROBE_SECONDS: Final = 2.0
@@ -130,7 +131,7 @@ class SshMachine:
             "RequestTTY": "no",
             "PermitLocalCommand": "no",
             "ConnectTimeout": str(self.connect_seconds) if timeout == "none" else timeout,
-            "ServerAliveInterval": "15",
+            "ServerAliveInterval": "10",
             "ServerAliveCountMax": "3",
         }
         flags = [word for key, value in options.items() for word in ("-o", f"{key}={value}")]
@@ -342,6 +343,16 @@ class SshMachine:
                 return probe.recv(4) == b"SSH-"
         except (OSError, UnicodeError):
             return False
+
+    def answers(self) -> bool:
+        """Whether anything still comes through the connection."""
+        try:
+            done = run_here(
+                [*self._mux("-T"), "true"], input=b"", timeout=_ANSWER_SECONDS, machine=self.name
+            )
+        except HostError:
+            return False
+        return done.returncode == 0
 
     def disconnect(self) -> None:
         """End the master connection, if there is one: a new login sees new groups."""
