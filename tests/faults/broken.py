@@ -12,7 +12,7 @@ def _plain() -> None:
     from tornado.httpserver import HTTPServer
 
     # neither the server's own context nor Jupyter's
-    HTTPServer.ssl_options = property(lambda self: None, lambda self, value: None)  # type: ignore[attr-defined]
+    HTTPServer.ssl_options = property(lambda self: None, lambda self, value: None)  # type: ignore[assignment]
 
 
 if "jupbox_server" in _WORDS:

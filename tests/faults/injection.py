@@ -22,8 +22,7 @@ from pathlib import Path
 
 from tests.integration.jupbox_command import Answer, Laptop
 
-# Counting is one after the other: a verb's calls are, too. `during`: the call goes on alone, as that
-# of a client that was killed does.
+# `during`: the call goes on alone, as that of a client that was killed does.
 _WRAPPER = """#!/bin/sh
 real={real}
 [ -n "$FAULT_FOLDER" ] || exec "$real" "$@"
@@ -203,9 +202,8 @@ class FaultyLaptop:
             with contextlib.suppress(BrokenPipeError), process.stdin:
                 process.stdin.write(input.encode())
             if isinstance(point, AtTime):
-                _kill_when(process, lambda began=time.monotonic(): (
-                    time.monotonic() - began >= point.seconds
-                ))  # fmt: skip
+                deadline = time.monotonic() + point.seconds
+                _kill_when(process, lambda: time.monotonic() >= deadline)
             if isinstance(point, AtStage):
                 said_so = place / "stderr"
                 _kill_when(process, lambda: point.line in said_so.read_text(errors="replace"))

@@ -63,7 +63,7 @@ class Row:
         """The row of the table."""
         count = self.results.total()
         results = "; ".join(
-            text if number == count else f"{number} × {text}"
+            text if number == count else f"{number} times {text}"
             for text, number in self.results.most_common()
         )
         measured = ", ".join(f"{name} {value:.1f} s" for name, value in self.longest.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import socket
 import ssl
@@ -167,7 +168,7 @@ class Bench:
         for name, number in self.inventory().items():
             most = max(self.clean[name], KEPT_RELEASES) if self.clean[name] else 0
             if number > most:
-                found.append(f"{number} × {name}")
+                found.append(f"{number} of {name}")
         return found
 
     def assert_well(self) -> None:
@@ -236,7 +237,7 @@ class Watch:
     def gap(self) -> float:
         """The longest time without an answer, in seconds."""
         times = self._answered
-        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
 
     def _look(self) -> None:
         while not self._over.wait(self.EVERY):

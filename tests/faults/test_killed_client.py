@@ -7,12 +7,13 @@ import time
 import pytest
 
 from tests.faults.choosing import sample
-from tests.faults.injection import Observed
+from tests.faults.injection import Observed, Point
 from tests.faults.results import Outcome
 from tests.faults.rounds import Bench
 from tests.faults.standin import BOX
 
 POINTS_OF_UP = 66
+POINTS = 10
 
 
 @sample(8)
@@ -33,4 +34,55 @@ def test_up_with_a_change(number: int, bench: Bench, change: Observed, outcome: 
     outcome.seconds["next `up` at most"] = time.monotonic() - began
     outcome.result = "served on" if served else "served after the next `up`"
     assert bench.running_image() == bench.image, str(point)
+    bench.assert_well()
+
+
+_VERBS: dict[str, Observed] = {}
+
+
+def points_of(bench: Bench, *arguments: str, input: str = "") -> list[Point]:
+    """Ten points of a verb, which is run once without a fault to see them."""
+    verb = arguments[0]
+    if verb not in _VERBS:
+        _VERBS[verb], _ = bench.faulty.observe(*arguments, input=input)
+    return _VERBS[verb].points(POINTS)
+
+
+@sample(2)
+@pytest.mark.parametrize("number", range(POINTS))
+def test_down(number: int, bench: Bench, outcome: Outcome) -> None:
+    point = points_of(bench, "down", BOX)[number]
+    outcome.fault = "SIGKILL of `down`"
+    outcome.how = "at docker's calls, by stage and by time"
+    bench.up()
+
+    bench.faulty.killed(point, "down", BOX, everything=number % 2 == 1)
+
+    outcome.result = "served after the next `up`"
+    bench.up()
+    bench.assert_well()
+
+
+@sample(3)
+@pytest.mark.parametrize("number", range(POINTS))
+def test_password(number: int, bench: Bench, outcome: Outcome) -> None:
+    if "password" not in _VERBS:
+        points_of(bench, "password", BOX, "--stdin", input="the very first one\n")
+        bench.password = "the very first one"
+    point = _VERBS["password"].points(POINTS)[number]
+    outcome.fault = "SIGKILL of `password`"
+    outcome.how = "at docker's calls, by stage and by time"
+    chosen, identity = f"another password {number}", bench.stack.identity()
+
+    bench.faulty.killed(
+        point, "password", BOX, "--stdin", everything=number % 2 == 1, input=f"{chosen}\n"
+    )
+
+    assert bench.answers() or bench.answers(password=chosen), "neither password is in force"
+    bench.up()
+    in_force = [each for each in (bench.password, chosen) if bench.answers(password=each)]
+    assert len(in_force) == 1
+    assert bench.stack.identity() == identity, "a kernel would be lost"
+    outcome.result = f"the {'new' if in_force == [chosen] else 'old'} password alone is in force"
+    bench.password = in_force[0]
     bench.assert_well()
