@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from tests.faults.injection import FaultyLaptop
+from tests.faults.injection import FaultyLaptop, Observed
 from tests.faults.standin import BOX, PORT, write_project
 from tests.integration.boxes.boxes import BoxUnderTest, wait_until
 from tests.integration.jupbox_command import Answer, Laptop, StackOnBox, Visitor
@@ -68,9 +68,11 @@ class Bench:
         observer: another laptop, from which the server is looked at.
         password: of the server, now.
         clean: what the box has after an undisturbed `up`.
+        change: what an undisturbed `up` with another image does.
     """
 
     box: BoxUnderTest
+    host: str
     faulty: FaultyLaptop
     observer: Laptop
     stack: StackOnBox
@@ -79,6 +81,7 @@ class Bench:
     image: str = "a"
     clean: Counter[str] = field(default_factory=Counter)
     planted: frozenset[str] = frozenset()
+    change: Observed | None = None
     _tunnel: subprocess.Popen[bytes] | None = None
     _port: int = 0
 
@@ -92,7 +95,7 @@ class Bench:
     def want(self, image: str, keys: str = "") -> None:
         """Change what the project says."""
         self.image = image
-        write_project(self.laptop, image, keys)
+        write_project(self.laptop, image, keys, host=self.host)
 
     def want_a_change(self) -> None:
         """Have the next `up` roll another image out."""
@@ -125,6 +128,18 @@ class Bench:
             raise
         except (OSError, KeyError, ValueError):
             return False
+
+    def expired(self) -> bool:
+        """Whether browsers refuse the server's certificate for its age."""
+        try:
+            self.answers()
+        except ssl.SSLCertVerificationError as error:
+            return "expired" in error.verify_message
+        return False
+
+    def learn_authority(self) -> None:
+        """Trust the box's CA as it is now."""
+        self.ca_pem = self.laptop.must("trust", BOX, "--print").stdout
 
     def wait_until_it_answers(self, *, within: float) -> float:
         """The seconds that it took."""

@@ -51,20 +51,20 @@ port = {port}
 """
 
 
-def project_text(image: str, keys: str = "") -> str:
+def project_text(image: str, keys: str = "", *, host: str = HOST) -> str:
     """The jupbox.toml in which the box has that image."""
     images = _IMAGES + "".join(_VARIANT.format(name=name) for name in VARIANTS)
-    return images + _BOX.format(box=BOX, host=HOST, image=image, port=PORT, keys=keys)
+    return images + _BOX.format(box=BOX, host=host, image=image, port=PORT, keys=keys)
 
 
-def write_project(laptop: Laptop, image: str, keys: str = "") -> None:
+def write_project(laptop: Laptop, image: str, keys: str = "", *, host: str = HOST) -> None:
     """Have the box's image be another one."""
-    (laptop.folder / "jupbox.toml").write_text(project_text(image, keys))
+    (laptop.folder / "jupbox.toml").write_text(project_text(image, keys, host=host))
 
 
-def ensure_images(box: BoxUnderTest, laptop: Laptop) -> None:
+def ensure_images(box: BoxUnderTest, laptop: Laptop, host: str) -> None:
     """Have the stand-in and its variants on the box, and their locks in the project."""
-    write_project(laptop, "a")
+    write_project(laptop, "a", host=host)
     with one_at_a_time("standin"):
         kept = cache_directory() / f"standin-{_fingerprint()}"
         if (kept / "jupbox.lock").exists():

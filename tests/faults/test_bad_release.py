@@ -79,7 +79,7 @@ def compose_up(bench: Bench) -> None:
     ).split()  # fmt: skip
     tag = max(sealed, key=lambda name: int(name.rpartition("-")[2]))
     generation = tag.rpartition("-")[2]
-    text = re.sub(r'image: .*', f'image: "{tag}"', text, count=1)
+    text = re.sub(r"image: .*", f'image: "{tag}"', text, count=1)
     text = re.sub(r"_seal-\w+", f"_seal-{generation}", text)
     bench.box.exec("tee", "/root/compose.yaml", input=text)
     bench.box.exec("docker", "compose", "--file", "/root/compose.yaml", "up", "--detach")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 
@@ -85,4 +86,46 @@ def test_password(number: int, bench: Bench, outcome: Outcome) -> None:
     assert bench.stack.identity() == identity, "a kernel would be lost"
     outcome.result = f"the {'new' if in_force == [chosen] else 'old'} password alone is in force"
     bench.password = in_force[0]
+    bench.assert_well()
+
+
+@sample(1)
+@pytest.mark.parametrize("number", range(POINTS))
+def test_rollback(number: int, bench: Bench, outcome: Outcome) -> None:
+    if "rollback" not in _VERBS:
+        bench.want_a_change()
+        bench.up()
+    point = points_of(bench, "rollback", BOX)[number]
+    outcome.fault = "SIGKILL of `rollback`"
+    outcome.how = "at docker's calls, by stage and by time"
+    bench.want_a_change()
+    bench.up()
+
+    bench.faulty.killed(point, "rollback", BOX, everything=number % 2 == 1)
+
+    outcome.result = "served on" if bench.answers() else "served after the next `up`"
+    began = time.monotonic()
+    bench.up()
+    outcome.seconds["next `up` at most"] = time.monotonic() - began
+    assert bench.running_image() == bench.image, str(point)
+    bench.assert_well()
+
+
+@sample(1)
+@pytest.mark.parametrize("number", range(POINTS))
+def test_restore(number: int, bench: Bench, outcome: Outcome, tmp_path: Path) -> None:
+    file = str(tmp_path / "fault.tar.zst")
+    bench.laptop.must("backup", BOX, file)
+    point = points_of(bench, "restore", BOX, file, "--yes")[number]
+    outcome.fault = "SIGKILL of `restore`"
+    outcome.how = "at docker's calls, by stage and by time"
+
+    bench.faulty.killed(point, "restore", BOX, file, "--yes", everything=number % 2 == 1)
+
+    outcome.result = "served on" if bench.answers() else "served after the next `up`"
+    bench.up()
+    assert bench.answers()
+    assert not bench.lost(), str(point)
+    # what a restore that is given up leaves is taken away by the next one
+    bench.laptop.must("restore", BOX, file, "--yes")
     bench.assert_well()

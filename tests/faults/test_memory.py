@@ -59,5 +59,3 @@ def killed(bench: Bench) -> bool:
     shown = bench.stack.docker("events", "--since", "2m", "--until", "0s", "--filter", "event=oom",
                                "--format", "{{.Actor.Attributes.name}}")  # fmt: skip
     return bench.stack.name in shown
-
-

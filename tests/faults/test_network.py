@@ -117,7 +117,7 @@ def test_a_cut_while(stage: str, bench: Bench, wired: Wired, outcome: Outcome) -
         began = time.monotonic()
         said = ended(up.end(within=LONGEST))
         outcome.seconds["ended after"] = time.monotonic() - began
-    assert wired.laptop.must("up", BOX, "--wait")
+    wired.laptop.must("up", BOX)
     assert bench.running_image() == bench.image
     outcome.result = f"{said}; the next `up` converged"
     bench.assert_well()
@@ -133,7 +133,7 @@ def test_a_black_hole_while(stage: str, bench: Bench, wired: Wired, outcome: Out
             began = time.monotonic()
             said = ended(up.end(within=LONGEST))
             outcome.seconds["ended after"] = time.monotonic() - began
-    assert wired.laptop.must("up", BOX, "--wait")
+    wired.laptop.must("up", BOX)
     assert bench.running_image() == bench.image
     outcome.result = f"{said}; the next `up` converged"
     bench.assert_well()
