@@ -27,6 +27,7 @@ from tests.integration.jupbox_command import Answer, Laptop, Visitor, new_laptop
 STAGES = {
     "connecting": "Connecting",
     "building and sealing": "Sealing",
+    "proving": "Proving",
     "deploying": "Starting",
     "waiting for the answer": "Waiting for its answer",
 }
@@ -108,32 +109,21 @@ def ended(answer: Answer) -> str:
 
 
 @sample(1)
+@pytest.mark.parametrize("fault", ["cut", "black-holed"])
 @pytest.mark.parametrize("stage", STAGES)
-def test_a_cut_while(stage: str, bench: Bench, wired: Wired, outcome: Outcome) -> None:
-    outcome.fault, outcome.how = "ssh cut in `up`", f"while {stage}"
+def test_no_network_while(
+    stage: str, fault: str, bench: Bench, wired: Wired, outcome: Outcome
+) -> None:
+    outcome.fault, outcome.how = f"ssh {fault} in `up`", f"while {stage}"
     with wired.running("up", BOX) as up:
         up.wait_for(STAGES[stage])
-        wired.cable.cut()
-        began = time.monotonic()
-        said = ended(up.end(within=LONGEST))
-        outcome.seconds["ended after"] = time.monotonic() - began
-    wired.laptop.must("up", BOX)
-    assert bench.running_image() == bench.image
-    outcome.result = f"{said}; the next `up` converged"
-    bench.assert_well()
-
-
-@sample(1)
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_black_hole_while(stage: str, bench: Bench, wired: Wired, outcome: Outcome) -> None:
-    outcome.fault, outcome.how = "ssh black-holed in `up`", f"while {stage}"
-    with wired.running("up", BOX) as up:
-        up.wait_for(STAGES[stage])
-        with wired.cable.swallowing():
+        with wired.cable.swallowing() if fault == "black-holed" else wired.cable.broken():
             began = time.monotonic()
             said = ended(up.end(within=LONGEST))
             outcome.seconds["ended after"] = time.monotonic() - began
+
     wired.laptop.must("up", BOX)
+
     assert bench.running_image() == bench.image
     outcome.result = f"{said}; the next `up` converged"
     bench.assert_well()
