@@ -1,7 +1,8 @@
 """Which faults a run injects: a sample that changes by day, or all of them.
 
-A test names with `@sample(N)` how many of its cases belong to a usual run; `--full` takes all. The
-same seed takes the same cases, on every worker.
+A test names with `@sample(N)` how many of its cases belong to a usual run; of a test with half a
+case, every other run has one. `--full` takes all. The same seed takes the same cases, on every
+worker.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from datetime import UTC, datetime
 import pytest
 
 
-def sample(cases: int) -> pytest.MarkDecorator:
-    """Mark a test: that many of its cases are in a usual run."""
+def sample(cases: float) -> pytest.MarkDecorator:
+    """Mark a test: that many of its cases are in a usual run, on average."""
     return pytest.mark.sample.with_args(cases)
 
 
@@ -58,5 +59,7 @@ def _rest(config: pytest.Config, cases: list[pytest.Item]) -> set[pytest.Item]:
     test = cases[0].nodeid.partition("[")[0]
     chance = random.Random(f"{config.getoption('--faults-seed')} {test}")
     names = sorted(item.nodeid for item in cases)
-    taken = set(chance.sample(names, min(marker.args[0], len(names))))
+    whole, part = divmod(marker.args[0], 1)
+    count = int(whole) + (chance.random() < part)
+    taken = set(chance.sample(names, min(count, len(names))))
     return {item for item in cases if item.nodeid not in taken}

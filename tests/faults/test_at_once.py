@@ -36,7 +36,7 @@ def laptops(bench: Bench, keyring: Keyring, tmp_path: Path) -> Iterator[list[Lap
         yield found
 
 
-@sample(2)
+@sample(0.5)
 @pytest.mark.parametrize("same", [True, False], ids=["one laptop", "laptops"])
 @pytest.mark.parametrize("count", [2, 5])
 def test_one_wins_and_the_others_are_told_so(

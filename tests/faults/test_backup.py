@@ -69,7 +69,7 @@ def empty(file: Path) -> None:
 DAMAGES = [cut_short, without_its_end, flipped, flipped_early, empty]
 
 
-@sample(2)
+@sample(0.5)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_damaged_backup(
     damage: Callable[[Path], None], bench: Bench, backup: Path, outcome: Outcome
@@ -88,6 +88,7 @@ def test_a_damaged_backup(
     outcome.result = "refused, nothing touched"
 
 
+@sample(0.3)
 def test_a_backup_of_another_box(bench: Bench, backup: Path, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "a backup of another box", "given to `restore`"
     identity, work = bench.stack.identity(), bench.work()
@@ -103,6 +104,7 @@ def test_a_backup_of_another_box(bench: Bench, backup: Path, outcome: Outcome) -
     outcome.result = "refused, nothing touched"
 
 
+@sample(0.4)
 def test_with_a_writer(bench: Bench, tmp_path: Path, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "backup while a kernel writes", "a growing and a changing file"
     kernel = bench.stack.start_kernel()
@@ -118,6 +120,7 @@ def test_with_a_writer(bench: Bench, tmp_path: Path, outcome: Outcome) -> None:
     assert not bench.lost()
 
 
+@sample(0.2)
 def test_onto_a_full_disk(small_bench: Bench, tmp_path: Path, outcome: Outcome) -> None:
     bench = small_bench
     outcome.fault, outcome.how = "disk full in `restore`", "500 kB left"

@@ -25,7 +25,7 @@ FAULTS = {
 }
 
 
-@sample(2)
+@sample(1)
 @pytest.mark.parametrize("image", BROKEN)
 def test_a_release_that_does_not_work(image: str, bench: Bench, outcome: Outcome) -> None:
     outcome.fault, outcome.how = f"a release: {FAULTS[image]}", "`up`, probed each 100 ms"
@@ -46,7 +46,7 @@ def test_a_release_that_does_not_work(image: str, bench: Bench, outcome: Outcome
     outcome.result = "the old release served on"
 
 
-@sample(1)
+@sample(0.5)
 @pytest.mark.parametrize("way", ["jupbox", "compose"])
 def test_the_gap_of_a_roll_out(way: str, bench: Bench, outcome: Outcome) -> None:
     outcome.fault = "none: a release that works"

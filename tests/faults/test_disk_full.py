@@ -34,8 +34,8 @@ def full(bench: Bench, *, left: int) -> Iterator[None]:
 
 
 # where it ends: in the build of the body, in the sealed image, in containers and volumes
+@sample(0.3)
 @triggers(errors.DiskFullError)
-@sample(1)
 @pytest.mark.parametrize("left", [0, 300, 1000, 3000])
 def test_in_up(left: int, small_bench: Bench, outcome: Outcome) -> None:
     bench = small_bench
@@ -58,6 +58,7 @@ def test_in_up(left: int, small_bench: Bench, outcome: Outcome) -> None:
     bench.assert_well()
 
 
+@sample(0.3)
 def test_in_the_home_volume(small_bench: Bench, outcome: Outcome) -> None:
     bench = small_bench
     outcome.fault, outcome.how = "disk full", "in the volume, by a kernel; the server SIGKILLed"

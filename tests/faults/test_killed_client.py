@@ -17,7 +17,7 @@ POINTS_OF_UP = 66
 POINTS = 10
 
 
-@sample(8)
+@sample(3)
 @pytest.mark.parametrize("number", range(POINTS_OF_UP))
 def test_up_with_a_change(number: int, bench: Bench, change: Observed, outcome: Outcome) -> None:
     point = change.points(POINTS_OF_UP)[number]
@@ -49,7 +49,7 @@ def points_of(bench: Bench, *arguments: str, input: str = "") -> list[Point]:
     return _VERBS[verb].points(POINTS)
 
 
-@sample(2)
+@sample(0.5)
 @pytest.mark.parametrize("number", range(POINTS))
 def test_down(number: int, bench: Bench, outcome: Outcome) -> None:
     point = points_of(bench, "down", BOX)[number]
@@ -64,7 +64,7 @@ def test_down(number: int, bench: Bench, outcome: Outcome) -> None:
     bench.assert_well()
 
 
-@sample(3)
+@sample(1)
 @pytest.mark.parametrize("number", range(POINTS))
 def test_password(number: int, bench: Bench, outcome: Outcome) -> None:
     if "password" not in _VERBS:
@@ -89,7 +89,7 @@ def test_password(number: int, bench: Bench, outcome: Outcome) -> None:
     bench.assert_well()
 
 
-@sample(1)
+@sample(0.5)
 @pytest.mark.parametrize("number", range(POINTS))
 def test_rollback(number: int, bench: Bench, outcome: Outcome) -> None:
     if "rollback" not in _VERBS:
@@ -111,7 +111,7 @@ def test_rollback(number: int, bench: Bench, outcome: Outcome) -> None:
     bench.assert_well()
 
 
-@sample(1)
+@sample(0.5)
 @pytest.mark.parametrize("number", range(POINTS))
 def test_restore(number: int, bench: Bench, outcome: Outcome, tmp_path: Path) -> None:
     file = str(tmp_path / "fault.tar.zst")

@@ -57,7 +57,7 @@ NAMES = {
 }
 
 
-@sample(3)
+@sample(1)
 @pytest.mark.parametrize("fault", [kill_server, kill_engine, kill_box, restart_box])
 def test_it_comes_back_by_itself(
     fault: Callable[[Bench], None], bench: Bench, outcome: Outcome
@@ -101,8 +101,8 @@ def frozen_engine(bench: Bench) -> Iterator[None]:
         bench.box.exec("kill", "-CONT", engine)
 
 
+@sample(0.3)
 @triggers(errors.EngineError)
-@sample(1)
 @pytest.mark.parametrize("fault", [stopped_engine, frozen_engine])
 def test_an_engine_that_is_away_is_said_so(
     fault: Callable[[Bench], AbstractContextManager[None]], bench: Bench, outcome: Outcome

@@ -15,7 +15,7 @@ LIMIT = "500m"
 EAT = "held = [bytearray(b'x' * 2**24) for _ in range(2**20)]"
 
 
-@sample(1)
+@sample(0.5)
 @pytest.mark.parametrize("victim", ["kernel", "server"])
 def test_out_of_memory(victim: str, bench: Bench, outcome: Outcome) -> None:
     outcome.fault, outcome.how = f"out-of-memory {victim}", f"a cell that eats {LIMIT}"

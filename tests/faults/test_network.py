@@ -108,7 +108,7 @@ def ended(answer: Answer) -> str:
     return "clear error"
 
 
-@sample(1)
+@sample(0.3)
 @pytest.mark.parametrize("fault", ["cut", "black-holed"])
 @pytest.mark.parametrize("stage", STAGES)
 def test_no_network_while(
@@ -129,7 +129,7 @@ def test_no_network_while(
     bench.assert_well()
 
 
-@sample(1)
+@sample(0.3)
 @pytest.mark.parametrize("milliseconds", [200])
 def test_a_slow_network(milliseconds: int, bench: Bench, wired: Wired, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "slow network", f"{milliseconds} ms there and back in `up`"
@@ -142,7 +142,7 @@ def test_a_slow_network(milliseconds: int, bench: Bench, wired: Wired, outcome: 
     bench.assert_well()
 
 
-@sample(1)
+@sample(0.5)
 @pytest.mark.parametrize("seconds", [2, 70])
 def test_the_tunnel_comes_back(seconds: int, bench: Bench, wired: Wired, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "no network under `open`", f"for {seconds} s"
@@ -162,7 +162,7 @@ def test_the_tunnel_comes_back(seconds: int, bench: Bench, wired: Wired, outcome
     outcome.result = "usable again at the same address, still logged in"
 
 
-@sample(1)
+@sample(0.3)
 @pytest.mark.parametrize("fault", ["cut", "black hole"])
 def test_following_the_log(fault: str, bench: Bench, wired: Wired, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "no network under `logs -f`", fault

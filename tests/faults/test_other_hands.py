@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from tests.faults.choosing import sample
 from tests.faults.results import Outcome
 from tests.faults.rounds import Bench
 from tests.faults.standin import BOX
 
 
+@sample(0.5)
 def test_an_image_prune(bench: Bench, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "`docker image prune --all`", "by somebody else on the box"
     bench.want_a_change()
@@ -22,6 +24,7 @@ def test_an_image_prune(bench: Bench, outcome: Outcome) -> None:
     assert not bench.lost()
 
 
+@sample(0.5)
 def test_down_with_volumes_by_hand(bench: Bench, outcome: Outcome) -> None:
     outcome.fault, outcome.how = "`docker compose down -v`", "typed by hand on the box"
     bench.up()
