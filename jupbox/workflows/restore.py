@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, Final
 
@@ -60,7 +61,6 @@ def restore(
             checked = backing.check(archive, lines=lines, source=source, stage=stage)
         _refuse_other(site, checked, source, from_other=from_other)
         given = _Given(archive=archive, lines=lines, checked=checked, source=source)
-        ensure_idle(found, verb="restore", consent=consent, console=console)
         words = (source,) if file not in {None, "-"} else (file or "--undo",)
         with turn(site, "restore", console=console, wait=wait, arguments=words):
             # anew under the lock: who held it may have changed everything
@@ -72,7 +72,12 @@ def restore(
                     yes=yes,
                 )
             found = Found(site=site, state=state)
-            _into(found, given, console)
+
+            def ask(*, wait: bool) -> None:
+                ensure_idle(found, verb="restore", consent=consent, console=console, wait=wait)
+
+            ask(wait=False)
+            _into(found, given, console, ask=partial(ask, wait=True))
             for name in older:
                 site.engine.remove_volume(name)
     _report(found, checked, console)
@@ -94,7 +99,15 @@ class _Given:
     source: str
 
 
-def _into(found: Found, given: _Given, console: Console) -> None:
+def _into(found: Found, given: _Given, console: Console, *, ask: Callable[[], None]) -> None:
+    """Restore, and run the server with it.
+
+    Args:
+        found: the box.
+        given: the backup.
+        console: says what is done.
+        ask: called again right before what runs is ended: hours may have gone by.
+    """
     site, state = found.site, found.state
     image = backing.image_of(site, state)
     with restoring.fresh_volume(site, state) as volume:
@@ -105,6 +118,7 @@ def _into(found: Found, given: _Given, console: Console) -> None:
                 owners=backing.owners(site, state, given.checked), stage=stage,
             )  # fmt: skip
         if state.container:
+            ask()
             _swap(found, volume, console)
 
 

@@ -16,16 +16,13 @@ from jupbox import errors
 from tests.integration.jupbox_command import Laptop, MainJob, StackOnBox
 from tests.triggers import triggers
 
-pytestmark = [pytest.mark.engine, pytest.mark.box]
+pytestmark = pytest.mark.slow
 
 _STACK = "jupbox-ada_vault"
 _PROJECT = """\
-[images.minimal]
-extends = "minimal"
-
 [boxes.vault]
 host = "workbox"
-image = "minimal"
+port = "auto"
 files = "volume"
 """
 
@@ -123,7 +120,6 @@ def members(laptop: Laptop, archive: Path) -> dict[str, bytes]:
 
 
 @triggers(errors.BackupError)
-@pytest.mark.slow
 def test_a_backup_comes_back_and_no_other_file_does(vault: Vault) -> None:
     laptop, stack = vault.laptop, vault.stack
     assert laptop.must("status", "vault", "--json").json["backup"] is None
@@ -178,7 +174,6 @@ def test_a_backup_comes_back_and_no_other_file_does(vault: Vault) -> None:
     assert vault.homes() == {f"{_STACK}_home-2", f"{_STACK}_home-3"}
 
 
-@pytest.mark.slow
 def test_notebooks_that_are_saved_meanwhile_are_whole_in_a_backup(vault: Vault) -> None:
     container = str(vault.stack.inspect()["Id"])
     vault.stack.docker(
@@ -195,7 +190,6 @@ def test_notebooks_that_are_saved_meanwhile_are_whole_in_a_backup(vault: Vault) 
     assert len(set(numbers)) > 2, "nobody wrote"
 
 
-@pytest.mark.slow
 def test_a_box_with_nothing_left_but_an_image_takes_a_backup(vault: Vault) -> None:
     """As after a `docker compose down --volumes` that somebody typed there."""
     stack, before = vault.stack, vault.stack.python(_HASHES)

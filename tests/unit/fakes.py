@@ -181,6 +181,11 @@ class FakeEngine:
         gone = {i.id for i in self.all_images if i.tags == (reference,)}
         self.all_images = [i for i in left if i.id not in gone]
 
+    def remove(self, kind: str, name: str) -> str:
+        assert kind == "volume"
+        self.remove_volume(name)
+        return ""
+
     def remove_volume(self, name: str) -> None:
         self.all_volumes.pop(name, None)
 
