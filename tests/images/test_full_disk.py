@@ -109,17 +109,22 @@ def test_logins_outlive_a_restart_though_connection_files_are_in_memory(tmp_path
         assert browser.may_enter()
 
 
-def test_a_save_that_runs_out_of_room_leaves_the_whole_old_notebook(disk: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "room_left"),
+    [(500_000, 900_000, 700_000), (3000, 6000, 4096)],
+    ids=["while it is written", "when it is flushed"],
+)
+def test_a_save_that_runs_out_of_room_leaves_the_whole_old_notebook(
+    disk: Path, old: int, new: int, room_left: int
+) -> None:
     path = disk / "old.ipynb"
-    old = "o" * 500_000
-    path.write_text(old)
+    path.write_text("o" * old)
     _fill(disk / "fill")
-    with (disk / "fill").open("r+b") as file:
-        file.truncate(file.seek(0, os.SEEK_END) - 700_000)
-    for _ in range(2):  # the second finds what the first left
-        with pytest.raises(OSError, match="No space left"), whole_writing(str(path)) as new:
-            new.write("n" * 900_000)
-        assert path.read_text() == old
+    os.truncate(disk / "fill", (disk / "fill").stat().st_size - room_left)
+    for _ in range(3):  # each finds what the one before left
+        with pytest.raises(OSError, match="No space left"), whole_writing(str(path)) as file:
+            file.write("n" * new)
+        assert path.read_text() == "o" * old
         assert [each.name for each in disk.iterdir() if each.name != "fill"] == ["old.ipynb"]
 
 
