@@ -220,6 +220,7 @@ class Box:
     mounts: tuple[str, ...] = ()
     env: tuple[tuple[str, str], ...] = ()
     ports: tuple[int, ...] = ()
+    keep_output: bool = True
     group_add: tuple[str, ...] = ()
     keep_releases: int = 3
 
@@ -867,6 +868,7 @@ def _box(name: str, table: BoxTable, folder: Path) -> Box:
             "shm_size",
             "cull_idle",
             "gpus",
+            "keep_output",
             "keep_releases",
         )
         if (value := getattr(table, key)) is not None

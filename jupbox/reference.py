@@ -46,7 +46,7 @@ _BOX_GROUPS: Final = (
     ("Where it is reached", ("expose", "port", "ports", "names", "tls")),
     ("What it may use", ("memory", "cpus", "shm_size", "gpus", "cull-idle")),
     ("What it sees of the host", ("files", "mounts", "env", "group_add")),
-    ("What is kept", ("keep-releases",)),
+    ("What is kept", ("keep-output", "keep-releases")),
 )
 
 

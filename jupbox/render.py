@@ -36,15 +36,18 @@ LOCK_IN_IMAGE: Final = "/opt/env/image.lock"
 CULL_IDLE: Final = "JUPBOX_CULL_IDLE"
 """After how many seconds the server shuts down what nobody uses; the server's module `idle`."""
 
+KEEP_OUTPUT: Final = "JUPBOX_KEEP_OUTPUT"
+"""0 if the server keeps nothing that cells print with no page open; its module `keeping`."""
+
 # the engine changes them in a running container
 _CHANGED_LIVE: Final = ("memory", "cpus")
 _LATER_VALUES: Final = (
     "fixed_shared_memory", "gpus", "mounts", "env", "ports", "groups", "override",
-    "cull_idle",
+    "cull_idle", "forgets_output",
 )  # fmt: skip
 
 _NO_FILES: Final[Mapping[str, bytes]] = MappingProxyType({})
-_SERVER_SUFFIXES: Final = {".py", ".cnf"}
+_SERVER_SUFFIXES: Final = {".py", ".cnf", ".js", ".json"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,7 @@ class Stack:
         override: hash over what `compose.override.yaml` adds to the notebook; empty for nothing.
         home_volume: the home directory's, where a restore made another; None is the first one.
         cull_idle: seconds after which an unused kernel is shut down, None for never.
+        forgets_output: whether what cells print with no page open is not kept.
     """
 
     name: str
@@ -116,6 +120,7 @@ class Stack:
     override: str = ""
     home_volume: str | None = None
     cull_idle: int | None = None
+    forgets_output: bool = False
 
     def digest(self) -> str:
         """A hash over what only a new container can change.
@@ -451,6 +456,8 @@ def _settings(stack: Stack) -> Iterator[tuple[str, str]]:
     """What the server itself reads from its environment."""
     if stack.cull_idle:
         yield CULL_IDLE, str(stack.cull_idle)
+    if stack.forgets_output:
+        yield KEEP_OUTPUT, "0"
 
 
 def volume_names(stack: str, generation: int, *, home: str | None = None) -> dict[str, str]:

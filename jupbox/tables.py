@@ -192,6 +192,7 @@ _FORMS: Final[Mapping[str, tuple[str, str]]] = {
     "host": ('an ssh destination or "local"', 'host = "me@machine.example.org"'),
     "image": ("the name of an image", 'image = "scipy"'),
     "images": ("a table of images", "[images.datasci]"),
+    "keep-output": ("true or false", "keep-output = false"),
     "kernels": ("a table of kernels", "[images.datasci.kernels.legacy]"),
     "key": ("a path", 'key = "certificates/workbox.key"'),
     "keep-releases": ("a number from 1 to 50", "keep-releases = 5"),
@@ -623,6 +624,10 @@ class BoxTable(_Table):
         "ports of dashboards in the container; on the box's loopback, and through `open`",
         default="[]", default_factory=list,
     )  # fmt: skip
+    keep_output: bool | None = _key(
+        "the server keeps what cells print while no page shows them, and puts it into the notebook",
+        default="`true`",
+    )
     group_add: list[Annotated[str, _matching(_GROUP)]] = _key(
         "further groups of the host, by name, for folders that only they may read",
         default="[]", default_factory=list,

@@ -78,6 +78,7 @@ def stack_of(site: Site, state: State, attached: Attachments = _NOTHING_ATTACHED
         cpus=box.cpus,
         fixed_shared_memory=box.shm_size is not None,
         cull_idle=box.cull_idle_seconds,
+        forgets_output=not box.keep_output,
         gpus=attached.gpus,
         mounts=attached.mounts,
         env=box.env,

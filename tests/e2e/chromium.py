@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -48,6 +50,15 @@ def started_chromium(playwright: Playwright, folder: Path) -> Iterator[StartChro
             return context
 
         yield start
+
+
+def kill(folder: Path) -> None:
+    """SIGKILL all processes of the Chromiums whose profiles lie in a folder."""
+    option = f"--user-data-dir={folder}/".encode()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if option in (entry / "cmdline").read_bytes():
+                os.kill(int(entry.name), signal.SIGKILL)
 
 
 def log_in(page: Page, password: str) -> None:

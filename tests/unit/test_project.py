@@ -122,6 +122,7 @@ def test_a_box_of_a_file_has_documented_defaults() -> None:
         mounts=(),
         env=(),
         ports=(),
+        keep_output=True,
         group_add=(),
     )
 
@@ -145,6 +146,7 @@ def test_every_key_of_a_box_is_taken_over() -> None:
         mounts = ["/data:/data", "~/models:~/models:rw", "/data:/data"]
         env = { OMP_NUM_THREADS = "8", A = "=$b" }
         ports = [8501, 8050]
+        keep-output = false
         group_add = ["lab"]
     """
     box = parse(text).box("workbox")
@@ -165,6 +167,7 @@ def test_every_key_of_a_box_is_taken_over() -> None:
         mounts=("/data:/data", "~/models:~/models:rw"),
         env=(("A", "=$b"), ("OMP_NUM_THREADS", "8")),
         ports=(8050, 8501),
+        keep_output=False,
         group_add=("lab",),
     )
     assert box.memory_bytes == 1610612736
@@ -495,8 +498,8 @@ def test_of_several_boxes_on_a_host_one_is_named_with_a_slash() -> None:
             '[boxes]\nw.host = "h"\nw.prot = 1',
             "jupbox.toml:3: boxes.w.prot is not a key of a box.",
             "Did you mean `port`? Keys: build, cpus, cull-idle, env, expose, files, gpus, "
-            "group_add, host, image, keep-releases, memory, mounts, names, port, ports, shm_size, "
-            "tls.",
+            "group_add, host, image, keep-output, keep-releases, memory, mounts, names, port, "
+            "ports, shm_size, tls.",
         ),
         (
             "[image.x]",

@@ -330,7 +330,7 @@ def test_the_server_goes_in_as_it_stands_and_without_caches() -> None:
     source = {
         str(path.relative_to(folder))
         for path in folder.rglob("*")
-        if path.suffix in {".py", ".cnf"}
+        if path.suffix in {".py", ".cnf", ".js", ".json"}
     }
     assert found == source
     assert "jupbox_server/__main__.py" in found

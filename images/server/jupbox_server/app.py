@@ -20,7 +20,7 @@ from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, default
 from traitlets.config import Config
 
-from . import environment, idle, room
+from . import environment, idle, keeping, room
 from .activity import Activity
 from .config import keep_users_own, sections_of
 from .contents import WholeFileManager
@@ -71,6 +71,8 @@ def _ours(paths: Paths, *, ip: str, port: int, root_dir: Path, allow_root: bool)
     )
     # the image is read-only: what its manager installs could not even be written
     config.LabApp.extension_manager = "readonly"
+    if keeping.wanted():
+        config.LabApp.extra_labextensions_path = [str(keeping.LAB_EXTENSIONS)]
     return config
 
 
@@ -137,6 +139,17 @@ class BoxServerApp(ServerApp):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return str(folder / "jupyter_cookie_secret")
 
+    @default("kernel_manager_class")
+    def _default_kernel_manager_class(self) -> Any:
+        own = keeping.RecordingKernelManager
+        return own if keeping.wanted() else super()._default_kernel_manager_class()
+
+    @default("kernel_websocket_connection_class")
+    def _default_kernel_websocket_connection_class(self) -> Any:
+        own = keeping.RecordingConnection
+        usual = super()._default_kernel_websocket_connection_class
+        return own if keeping.wanted() else usual()
+
     @default("cookie_secret")
     def _default_cookie_secret(self) -> bytes:
         # A crash can leave the file empty, and a secret made of nothing is known to everyone.
@@ -159,6 +172,11 @@ class BoxServerApp(ServerApp):
         )
         routes = handlers(self.activity, lambda: self.room.disks)
         self.web_app.add_handlers(".*$", routes)  # type: ignore[no-untyped-call]
+        # the user may have kernels of another kind, which nothing listens to
+        recording = isinstance(self.kernel_manager, keeping.RecordingKernelManager)
+        self._keeping = keeping.Keeping(self) if recording else None
+        if self._keeping:
+            self.activity.pending = self._keeping.pending
 
     def init_httpserver(self) -> None:
         """Serve with our own TLS context, and on the control socket.
@@ -193,6 +211,8 @@ class BoxServerApp(ServerApp):
             self._looks.append(PeriodicCallback(watch.look, 1000 * watch.every))
         if self._heartbeat:
             self._looks.append(PeriodicCallback(self._heartbeat.beat, LOOK_EVERY))
+        if self._keeping:
+            self._keeping.start()
         for each in self._looks:
             each.start()
 
@@ -225,6 +245,8 @@ class BoxServerApp(ServerApp):
             raise
 
     async def _cleanup(self) -> None:
+        if keeps := getattr(self, "_keeping", None):
+            await keeps.close()
         await super()._cleanup()
         if hasattr(self, "_control"):
             self._control.stop()

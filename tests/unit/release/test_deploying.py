@@ -123,6 +123,15 @@ def test_shared_memory_is_half_of_the_memory(memory: str | None, of_host: int, s
     assert deploying.stack_of(with_box(made, memory=memory), made.state).shared_memory == shared
 
 
+def test_what_cells_print_is_kept_unless_the_box_says_no() -> None:
+    made = bench()
+    kept = deploying.stack_of(with_box(made), made.state)
+    not_kept = deploying.stack_of(with_box(made, keep_output=False), made.state)
+    assert (kept.forgets_output, not_kept.forgets_output) == (False, True)
+    # so that it takes a new container
+    assert kept.digest() != not_kept.digest()
+
+
 # --- ports --------------------------------------------------------------------------------------
 
 
