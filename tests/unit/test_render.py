@@ -369,6 +369,7 @@ HARDWARE = replace(
     ports=(8501,),
     groups=(("lab", 700),),
     cull_idle=43_200,
+    forgets_output=True,
 )
 
 
@@ -452,6 +453,7 @@ def test_the_authority_is_in_no_container() -> None:
         replace(STACK, ports=(8501,)),
         replace(STACK, groups=(("lab", 700),)),
         replace(STACK, cull_idle=600),
+        replace(STACK, forgets_output=True),
         replace(STACK, account=replace(ALICE, uid=1)),
         replace(STACK, hostname="other"),
     ],
