@@ -33,7 +33,7 @@ def test_no_line_is_lost_when_the_page_vanishes(page: NotebookPage) -> None:
     page.run(SLOW.format(lines=20))
     page.run("import sys; print('oh', file=sys.stderr); 1 / 0", cell="b")
     page.vanish()
-    until(lambda: page.file()["cells"][1]["execution_count"] == 2, within=40)
+    until(lambda: page.file()["cells"][1]["execution_count"] == 2, within=60)
     first, second = page.file()["cells"]
     assert (printed(first), first["execution_count"]) == (lines(20), 1)
     assert [output["output_type"] for output in second["outputs"]] == ["stream", "error"]

@@ -102,6 +102,7 @@ class Notebooks:
         self._paths: dict[str, list[str]] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._quiet_until: dict[str, float] = {}
+        self._next_write: dict[str, float] = {}
         self._page_saved: dict[str, float] = {}
         self._known: dict[str, tuple[_Version, _Version]] = {}
         self._failing: set[str] = set()
@@ -218,7 +219,12 @@ class Notebooks:
         return (run for run in self._recorder.runs() if run.unsaved and not run.watching)
 
     def _resting(self, kernel: str, now: float) -> bool:
-        return any(now < self._quiet_until.get(path, 0) for path in self._paths.get(kernel, ()))
+        goes_on = self._recorder.pending(kernel) > 0
+        return any(
+            now < self._quiet_until.get(path, 0)
+            or (now < self._next_write.get(path, 0) and (goes_on or path in self._failing))
+            for path in self._paths.get(kernel, ())
+        )
 
     async def _write(self, kernel: str) -> None:
         """Write a kernel's runs into its notebooks, each into the first that has its cell."""
@@ -238,7 +244,7 @@ class Notebooks:
                     self._log.warning("What ran in %s is not in it yet: %s", path, error)
             now = time.monotonic()
             # a notebook of many megabytes takes its time, and the server can do nothing else
-            self._quiet_until[path] = now + max(INTERVAL, 10 * (now - begun))
+            self._next_write[path] = now + max(INTERVAL, 10 * (now - begun))
 
     async def _write_into(self, path: str, runs: list[Run], *, last: bool) -> None:
         model = await self._get(path, content=True)
