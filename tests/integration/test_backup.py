@@ -120,7 +120,7 @@ def members(laptop: Laptop, archive: Path) -> dict[str, bytes]:
 
 
 @triggers(errors.BackupError)
-def test_a_backup_comes_back_and_no_other_file_does(vault: Vault) -> None:
+def test_a_backup_comes_back_and_no_other_file_does(vault: Vault, ada: MainJob) -> None:
     laptop, stack = vault.laptop, vault.stack
     assert laptop.must("status", "vault", "--json").json["backup"] is None
     before = stack.python(_HASHES)
@@ -145,7 +145,7 @@ def test_a_backup_comes_back_and_no_other_file_does(vault: Vault) -> None:
     for damaged in (b"", whole[: len(whole) // 2], whole[:-1], whole + b"x", bytes(flipped)):
         (laptop.folder / "damaged").write_bytes(damaged)
         assert laptop.jupbox("restore", "vault", "damaged").code == 41
-    refused = laptop.jupbox("restore", "workbox", archive.name)
+    refused = ada.laptop.jupbox("restore", "workbox", str(archive))
     assert (refused.code, "--from-other" in refused.stderr) == (41, True)
     assert laptop.jupbox("restore", "vault", "none").code == 41
     assert laptop.jupbox("restore", "vault", "--undo").code == 41
