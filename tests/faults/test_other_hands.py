@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.faults.choosing import sample
 from tests.faults.results import Outcome
 from tests.faults.rounds import Bench
-from tests.faults.standin import BOX
+from tests.faults.standin import BOX, ensure_images
+
+
+@pytest.fixture
+def stand_in_again(bench: Bench) -> Iterator[None]:
+    """A prune takes the variants that do not run, too: the next tests need them."""
+    yield
+    image = bench.running_image()
+    ensure_images(bench.box, bench.laptop, bench.host)
+    bench.want(image)
 
 
 @sample(0.5)
-def test_an_image_prune(bench: Bench, outcome: Outcome) -> None:
+def test_an_image_prune(bench: Bench, outcome: Outcome, stand_in_again: None) -> None:
     outcome.fault, outcome.how = "`docker image prune --all`", "by somebody else on the box"
     bench.want_a_change()
     before = bench.running_image()
