@@ -14,7 +14,7 @@ from jupbox.host.engine import Container, Engine
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import State
 from jupbox.project import LOCAL, Box, Project, box_name, read_box, read_definition
-from jupbox.release import deploying, inside
+from jupbox.release import deploying, inside, restoring, sealing
 from jupbox.site import Site, Surroundings, connect, load_project
 from jupbox.tables import size_text
 from jupbox.workflows.renewal import renew_if_due
@@ -40,6 +40,12 @@ def look(project: Project, box: Box, around: Surroundings) -> Found:
     site = connect(project, box, around)
     found = Found(site=site, state=stacks.observe(site.engine, site.stack))
     return found if site.named else _adopted(_renamed(found))
+
+
+def settled(site: Site) -> Found:
+    """The box, cleared of what changes left that were cut off; for whoever holds its lock."""
+    state = sealing.settle(site, stacks.observe(site.engine, site.stack))
+    return Found(site=site, state=restoring.settle(site, state))
 
 
 def _renamed(found: Found) -> Found:

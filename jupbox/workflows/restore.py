@@ -23,7 +23,7 @@ from jupbox.host.stack import State
 from jupbox.release import backing, deploying, inside, restoring
 from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows.backup import contents
-from jupbox.workflows.found import Found, look, place
+from jupbox.workflows.found import Found, look, place, settled
 from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.turn import turn
 
@@ -64,14 +64,13 @@ def restore(
         words = (source,) if file not in {None, "-"} else (file or "--undo",)
         with turn(site, "restore", console=console, wait=wait, arguments=words):
             # anew under the lock: who held it may have changed everything
-            state = restoring.settle(site, stacks.observe(site.engine, site.stack))
-            older = restoring.kept_before(state)
+            found = settled(site)
+            older = restoring.kept_before(found.state)
             if older and file is not None:
                 console.confirm(
                     f"{', '.join(older)}, kept by the last restore, will be removed. Go on?",
                     yes=yes,
                 )
-            found = Found(site=site, state=state)
 
             def ask(*, wait: bool) -> None:
                 ensure_idle(found, verb="restore", consent=consent, console=console, wait=wait)

@@ -13,7 +13,7 @@ from jupbox.host.stack import State
 from jupbox.release import rolling, sealing
 from jupbox.site import Site, Surroundings
 from jupbox.workflows import rollout
-from jupbox.workflows.found import Found, find, place
+from jupbox.workflows.found import Found, find, place, settled
 from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.turn import turn
 
@@ -39,9 +39,8 @@ def rollback(
     site = found.site
     words = () if release is None else (str(release),)
     with turn(site, "rollback", console=console, wait=wait, arguments=words):
-        state = sealing.settle(site, stacks.observe(site.engine, site.stack))
-        found = Found(site=site, state=state)
-        record = _chosen(site, state, release)
+        found = settled(site)
+        record = _chosen(site, found.state, release)
         ensure_idle(found, verb="rollback", consent=consent, console=console)
         _bring_back(found, record, console)
     console.line(f"Release {record.number} runs on {place(site.box)} again.")

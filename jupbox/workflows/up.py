@@ -35,7 +35,7 @@ from jupbox.render import Stack
 from jupbox.secret import Secret
 from jupbox.site import Site, Surroundings, load_project
 from jupbox.workflows import rollout
-from jupbox.workflows.found import Found, files_of, look, place, url_of
+from jupbox.workflows.found import Found, files_of, look, place, settled, url_of
 from jupbox.workflows.guard import Consent, ensure_idle
 from jupbox.workflows.preview import show, write
 from jupbox.workflows.repository import Repository, read_repository
@@ -84,8 +84,7 @@ def up(
     words = _words(upgrade=upgrade, push=push, allow_drift=allow_drift, source=source)
     with turn(site, "up", console=console, wait=wait, arguments=words) as mine:
         # anew under the lock: who held it may have changed everything
-        state = sealing.settle(site, stacks.observe(site.engine, site.stack))
-        found = Found(site=site, state=state)
+        found = settled(site)
         _name_lost_home(found, console)
         _refuse_early(found)
         target = _target(found, console, rules, upgrade=upgrade)
