@@ -19,6 +19,7 @@ from jupbox.host import records
 from jupbox.host import stack as stacks
 from jupbox.host.records import Record
 from jupbox.host.stack import Release, State
+from jupbox.override import NOTEBOOK
 from jupbox.release import deploying
 from jupbox.render import Account
 from jupbox.site import Site
@@ -63,20 +64,24 @@ def good_record(site: Site, state: State, *, but: int) -> Record | None:
     return next((each for each in found if each.number in proven - {but}), None)
 
 
-def fall_back(site: Site, record: Record, cause: JupboxError, *, running: bool) -> RolloutError:
+def fall_back(
+    site: Site, record: Record, cause: JupboxError, *, home: str, running: bool
+) -> RolloutError:
     """Have the release before serve again; the error that says so, or that it does not either.
 
     Args:
+        site: the box.
         record: of the release before.
         cause: why the new one does not do.
+        home: the home volume in use.
         running: whether it ran before; else it is stopped again.
     """
+    image = record.composed["services"][NOTEBOOK]["image"]
+    composed = files.resealed(record.composed, image=image, volumes={"home": home}, labels={})
     try:
-        site.engine.compose_up(files.text(record.composed), project=site.stack)
+        site.engine.compose_up(files.text(composed), project=site.stack)
         state = stacks.observe(site.engine, site.stack)
-        image = site.engine.image(record.image)
-        public = stacks.certificates_of(image) if image else None
-        public = public or stacks.public_certificates(site.engine, state)
+        public = stacks.public_certificates(site.engine, state)
         if public is not None:
             deploying.wait(site, files.port_of(record.composed), public)
         if not running and state.container:

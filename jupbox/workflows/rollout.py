@@ -98,4 +98,7 @@ def _back(found: Found, error: JupboxError, console: Console, *, failed: int) ->
         return error
     was = found.state.container
     with console.stage(f"Going back to release {record.number}"), uninterrupted():
-        return rolling.fall_back(site, record, error, running=was is None or was.running)
+        return rolling.fall_back(
+            site, record, error, home=found.state.home_volume,
+            running=was is None or was.running,
+        )  # fmt: skip
