@@ -58,6 +58,9 @@ find /tmp /home/ada -maxdepth 1 -name '*jupbox*' -printf 'file %p\n'
 # numbers of generations and releases, and digests of locks
 _NUMBER = re.compile(r"(?<=[-_])\d+$|[0-9a-f]{12,}")
 
+# a seal that was put into the running server; the home volume before a restore; the last backup
+_OF_OTHER_VERBS = (":applied-N", "_home", "_home-N", ".backup")
+
 
 @dataclass(kw_only=True)
 class Bench:
@@ -155,12 +158,9 @@ class Bench:
         self.planted = self.work()
 
     def home(self) -> str:
-        """Where the home directory's volume lies on the box."""
-        volumes = self.stack.docker("volume", "ls", "--format", "{{.Name}}").split()
-        homes = [v for v in volumes if re.fullmatch(rf"{self.stack.name}_home(-\d+)?", v)]
-        newest = max(homes, key=lambda name: int(name.rpartition("-")[2] or 0)
-                     if name[-1].isdigit() else 0)  # fmt: skip
-        return f"/var/lib/docker/volumes/{newest}/_data"
+        """Where the volume in use as the home directory lies on the box."""
+        mounts = self.stack.inspect()["Mounts"]
+        return next(str(m["Source"]) for m in mounts if m["Destination"] == "/home/ada")
 
     def work(self) -> frozenset[str]:
         """Each file of the user, with kind, mode, owner and hash, one to a line."""
@@ -181,8 +181,7 @@ class Bench:
         """What an undisturbed `up` does not leave."""
         found = []
         for name, number in self.inventory().items():
-            # that a seal was put into the running server says so by a tag
-            may = self.clean[name] or name.endswith(":applied-N")
+            may = self.clean[name] or name.endswith(_OF_OTHER_VERBS)
             most = max(self.clean[name], KEPT_RELEASES) if may else 0
             if number > most:
                 found.append(f"{number} of {name}")
