@@ -18,7 +18,7 @@ from typing import Any
 STATES = frozenset({"busy", "idle", "starting", "dead"})
 #: Seconds for which a kernel must have been idle to be called so: between two queued cells it
 #: says `idle` for some milliseconds, and who asks then must not take it for free.
-SETTLED = 0.5
+SETTLED = 1.0
 #: Seconds after which a kernel that still says that it starts has come up: Jupyter hears of that
 #: only when somebody talks to it, and gives up on one that does not answer after a minute.
 STARTING = 60.0
