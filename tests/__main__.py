@@ -19,6 +19,7 @@ PROGRAMS = {
     "certutil": "libnss3-tools",
     "chromium": "chromium",
     "curl": "curl",
+    "faketime": "faketime",
     "git": "git",
     "ip": "iproute2",
     "mmdebstrap": "mmdebstrap",
