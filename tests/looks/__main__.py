@@ -26,7 +26,7 @@ PROMPT = "$ "
 # each picture: its name, the terminal's rows, and what is typed
 PICTURES = (
     ("up", 44, ("jupbox up workbox", "jupbox up workbox", "jupbox status workbox")),
-    ("help", 50, ("jupbox --help",)),
+    ("help", 60, ("jupbox --help",)),
     ("doctor", 60, ("jupbox doctor workbox",)),
     (
         "status",
