@@ -65,6 +65,32 @@ def test_the_gap_of_a_roll_out(way: str, bench: Bench, outcome: Outcome) -> None
     bench.assert_well()
 
 
+@sample(0.5)
+def test_the_time_of_a_rollback(bench: Bench, outcome: Outcome) -> None:
+    outcome.fault = "none: back from a release"
+    outcome.how = "`rollback`, beside `docker restart` of the same server"
+    old = bench.running_image()
+    bench.want_a_change()
+    bench.up()
+
+    began = time.monotonic()
+    container = str(bench.stack.inspect()["Id"])
+    bench.stack.docker("restart", container)
+    bench.wait_until_it_answers(within=60)
+    restart = time.monotonic() - began
+    began = time.monotonic()
+    bench.laptop.must("rollback", BOX)
+    bench.wait_until_it_answers(within=60)
+    outcome.seconds |= {"rollback": time.monotonic() - began, "restart": restart}
+
+    assert bench.running_image() == old
+    assert outcome.seconds["rollback"] < 2 * restart
+    outcome.result = "the release before served again"
+    bench.want(old)
+    bench.up()
+    bench.assert_well()
+
+
 def compose_up(bench: Bench) -> None:
     """What a user would do who has the compose file and an image: `docker compose up -d`.
 

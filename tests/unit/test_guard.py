@@ -67,7 +67,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
         return answer[words[0]] if "activity" not in answer or words != ("activity",) else answer
 
     monkeypatch.setattr(room, "control", control)
-    monkeypatch.setattr(room.time, "sleep", lambda _seconds: None)
+    monkeypatch.setattr("jupbox.workflows.guard.time.sleep", lambda _seconds: None)
 
     def say(*given: Any) -> None:
         answers[:] = given
