@@ -12,6 +12,7 @@ from jupbox.host import records
 from jupbox.host import stack as stacks
 from jupbox.host.engine import uninterrupted
 from jupbox.host.stack import Release, State
+from jupbox.project import Box
 from jupbox.release import deploying, proving, rolling
 from jupbox.render import Account
 from jupbox.workflows.found import Found, place
@@ -62,12 +63,18 @@ def swap(
         # seconds, and half of it is worse than a Ctrl-C that waits for its end
         with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
             rolling.swap(site, release, composed, account=account)
+            console.standing = started(site.box)
         public = stacks.certificates_of(release.image)
         assert public is not None, "it has just been sealed"
         with console.stage("Waiting for its answer over HTTPS"):
             deploying.wait(site, port_of(composed), public)
     except rolling.SERVES_NOT as error:
         raise _back(found, error, console, failed=release.generation) from None
+
+
+def started(box: Box) -> str:
+    """What a Ctrl-C that was held back until the server was started leaves standing."""
+    return f"The server on {place(box)} was started; the same command looks whether it answers."
 
 
 def wait(

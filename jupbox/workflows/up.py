@@ -376,12 +376,7 @@ def _run(
     if container and Action.START in target.actions:
         with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
             site.engine.start(container.id, for_good=True)
-            console.standing = _started(site.box)
-
-
-def _started(box: Box) -> str:
-    """What a Ctrl-C that was held back until here leaves standing."""
-    return f"The server on {place(box)} was started; the same command looks whether it answers."
+            console.standing = rollout.started(site.box)
 
 
 def _compose(
@@ -405,7 +400,6 @@ def _compose(
                 found, release, text, account=stack.account, console=console,
                 ask=lambda: _ask_kernels(found, target, consent, console, wait=True),
             )  # fmt: skip
-            console.standing = _started(site.box)
         elif beside:
             # seconds, and half of it is worse than a Ctrl-C that waits for its end
             title = f"Starting {', '.join(beside)} on {place(site.box)}"
