@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from itertools import count
 
@@ -120,6 +121,29 @@ def test_a_page_that_comes_back_finds_no_change_of_others(page: NotebookPage) ->
     assert page.state() == before
     page.save(notebook("mine", ""))
     assert page.state() != before
+
+
+def test_a_page_that_was_cut_off_is_told_again_what_went_into_the_dead_line(
+    page: NotebookPage,
+) -> None:
+    run = page.run(SLOW.format(lines=20))
+    page.hear(run, "stream")
+    # what the kernel says now goes into this connection, and nobody reads it any more
+    into_the_void = time.monotonic() + 0.7
+    until(lambda: time.monotonic() > into_the_void)
+    page.vanish()
+    page.connect()
+    heard = page.finish(run)
+    kinds = [message["msg_type"] for message in heard]
+    assert page.shown(heard[kinds.index("clear_output") :]) == lines(20)
+
+
+def test_a_run_that_ended_unseen_is_told_to_the_page_that_comes_back(page: NotebookPage) -> None:
+    run = page.run("print('all of it')")
+    until(lambda: page.browser.server.ask("summary")["busy"] == 0)
+    page.vanish()
+    page.connect()
+    assert page.shown(page.finish(run)) == "all of it\n"
 
 
 def test_after_another_page_has_read_it_there_is_a_change(page: NotebookPage) -> None:

@@ -75,12 +75,15 @@ class RecordingConnection(ZMQChannelsWebsocketConnection):
         limited = self.limit_rate
         # the limit is for what a kernel prints now; it would drop what was missed in an hour
         self.limit_rate = limited and not back
+        if recorder is not None:
+            recorder.returns(self.kernel_id, self)
         connected = super().connect()
         if connected is None:
             return None
         connected.add_done_callback(lambda _: setattr(self, "limit_rate", limited))
-        if recorder is not None and back:
-            recorder.connected(self.kernel_id, self)
+        if recorder is not None:
+            # after Jupyter's own callback, which replays what was buffered
+            connected.add_done_callback(lambda _: recorder.returned(self.kernel_id, self))
         return connected
 
     def disconnect(self) -> None:  # type: ignore[override]
@@ -154,7 +157,8 @@ class RecordingConnection(ZMQChannelsWebsocketConnection):
         channel = getattr(stream, "channel", None)
         if recorder is not None and channel == "stdin":
             recorder.asked(self.kernel_id, outgoing_msg)
-        if recorder is not None and channel == "iopub" and recorder.attached_by(self):
+        told = channel in {"iopub", "stdin"}
+        if recorder is not None and told and recorder.attached_by(self):
             _, parts = self.session.feed_identities(outgoing_msg)
             parent = self.session.unpack(parts[2]).get("msg_id")
             if recorder.delivers(str(parent), self):

@@ -21,6 +21,9 @@ KEPT = 50
 #: How many that are not: an editor may run the cells of a notebook that lies elsewhere.
 KEPT_UNSAVED = 5000
 
+#: Seconds in which a dead connection may go unnoticed.
+UNNOTICED = 120.0
+
 # besides what is shown
 _OF_A_RUN = frozenset({"execute_input", "status"})
 
@@ -53,7 +56,10 @@ class Run:
         count: the number in brackets; None until it has begun.
         status: of the reply: ok, error or aborted; None while it is pending.
         watching: the connections whose page shows it.
-        attached: those of them that did not ask for the run, and get its messages from here.
+        attached: those of them that get its messages from here: they did not ask for the run, or
+            lost their connection meanwhile.
+        returning: connections that come up again and are about to be attached.
+        ended: when, `time.monotonic()`; None while it is pending.
         unwatched: since when no page shows it, `time.monotonic()`; None while one does.
         asked: the kernel's question that waits for an answer, as it came.
         written: the state that is in the file; -1 before any.
@@ -72,6 +78,8 @@ class Run:
     outputs: Outputs = field(default_factory=Outputs)
     watching: set[Page] = field(default_factory=set)
     attached: set[Page] = field(default_factory=set)
+    returning: set[Page] = field(default_factory=set)
+    ended: float | None = None
     unwatched: float | None = None
     asked: list[Any] | None = None
     written: int = -1
@@ -95,6 +103,7 @@ class Run:
     def leave(self, page: Page) -> None:
         """A page is gone."""
         self.attached.discard(page)
+        self.returning.discard(page)
         if page in self.watching:
             self.watching.discard(page)
             self.unwatched = None if self.watching else time.monotonic()
@@ -122,6 +131,7 @@ class Recorder:
         self._runs: dict[str, Run] = {}
         self._questions: dict[str, list[Any]] = {}
         self._begun: list[Callable[[Run], None]] = []
+        self._left: dict[str, float] = {}
 
     def on_begin(self, call: Callable[[Run], None]) -> None:
         """Have something called with each new run."""
@@ -217,7 +227,7 @@ class Recorder:
             run.outputs.update(content)
 
     def _end(self, run: Run, status: str) -> None:
-        run.status, run.asked = status, None
+        run.status, run.asked, run.ended = status, None, time.monotonic()
         for page in list(run.attached):
             self._reply(run, page)
         if run.count is None:  # never began: there is nothing to save
@@ -239,14 +249,29 @@ class Recorder:
         for call in self._begun:
             call(run)
 
-    def connected(self, kernel: str, page: Page) -> None:
-        """A page is back, and has been told all that it missed."""
+    def returns(self, kernel: str, page: Page) -> None:
+        """A page comes up again: what it may have missed of its runs it gets from here alone.
+
+        What went into a connection that was dead already is in nobody's buffer, nor is the end
+        of a run that ended before anybody saw that.
+        """
+        since = self._left.pop(page.session_id, time.monotonic()) - UNNOTICED
+        for run in [each for each in self.runs(kernel) if each.page == page.session_id]:
+            run.join(page)
+            if run.ended is None or run.ended >= since:
+                run.attached = {p for p in run.attached if p.session_id != page.session_id}
+                run.returning.add(page)
+
+    def returned(self, kernel: str, page: Page) -> None:
+        """A page is connected again; it is told its runs from their first lines on."""
         for run in self.runs(kernel):
-            if run.page == page.session_id:
-                run.join(page)
+            if page in run.returning:
+                run.returning.discard(page)
+                self._tell(run, page)
 
     def disconnected(self, kernel: str, page: Page) -> None:
         """A page is gone."""
+        self._left[page.session_id] = time.monotonic()
         for run in self.runs(kernel):
             run.leave(page)
 
@@ -266,11 +291,15 @@ class Recorder:
             return
         run.join(page)
         run.page = page.session_id
+        self._tell(run, page)
+
+    def _tell(self, run: Run, page: Page) -> None:
+        """Tell a page a run, from its first line to its end, or to where it is."""
         self._show(run, page)
         if run.pending:
             run.attached.add(page)
         else:
-            self._voice(kernel, page, run.header)("status", {"execution_state": "idle"})
+            self._voice(run.kernel, page, run.header)("status", {"execution_state": "idle"})
             self._reply(run, page)
 
     def _show(self, run: Run, page: Page) -> None:
@@ -313,12 +342,12 @@ class Recorder:
 
     def attached_by(self, page: Page) -> bool:
         """Whether a page gets messages of any run from here."""
-        return any(page in run.attached for run in self._runs.values())
+        return any(page in run.attached | run.returning for run in self._runs.values())
 
     def delivers(self, run: str, page: Page) -> bool:
         """Whether a page gets the messages of that run from here."""
         found = self._runs.get(run)
-        return found is not None and page in found.attached
+        return found is not None and page in found.attached | found.returning
 
     # --- questions of the kernel ---
 
