@@ -169,6 +169,11 @@ def test_a_page_that_was_only_cut_off_goes_on_and_saves(
         context = chromium(laptop)
         page = begin(ada, opened, context, PRINT.format(lines=60))
         ada.box.exec("pkill", "-KILL", "--uid", "ada", "--exact", "sshd-session")
+        # JupyterLab's own, if it noticed in time that there was no connection
+        page.add_locator_handler(
+            page.get_by_text("Server Connection Error"),
+            lambda: page.locator(".jp-Dialog .jp-mod-accept").click(),
+        )
         context.set_offline(True)
         wait_until(lambda: printed(file(ada), 0) == everything(60), "all lines", timeout=60)
         context.set_offline(False)
@@ -176,7 +181,5 @@ def test_a_page_that_was_only_cut_off_goes_on_and_saves(
         expect(output(page, 0)).to_contain_text("line 59", timeout=PATIENCE)
         assert output(page, 0).inner_text().split("\n")[:60] == everything(60)
         page.screenshot(path=tmp_path / "again.png")
-        # JupyterLab's own, that there was no connection
-        page.locator(".jp-Dialog .jp-mod-accept").click()
         save(page)
     assert printed(file(ada), 0) == everything(60)

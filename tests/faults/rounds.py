@@ -21,6 +21,8 @@ from tests.integration.boxes.boxes import BoxUnderTest, wait_until
 from tests.integration.jupbox_command import Answer, Laptop, StackOnBox, Visitor
 
 KEPT_RELEASES = 3
+# the one in use, and the one from before a restore
+KEPT_HOMES = 2
 NOTEBOOKS = "/home/ada/notebooks"
 
 # work that a user has: in the folder on the host, and in the home directory's volume
@@ -60,6 +62,13 @@ _NUMBER = re.compile(r"(?<=[-_])\d+$|[0-9a-f]{12,}")
 
 # a seal that was put into the running server; the home volume before a restore; the last backup
 _OF_OTHER_VERBS = (":applied-N", "_home", "_home-N", ".backup")
+
+
+def _most(name: str) -> int:
+    """How many of a name there may be: the last seal is kept beside those of releases."""
+    if name.endswith(":seal-N"):
+        return KEPT_RELEASES + 1
+    return KEPT_HOMES if name.endswith("_home-N") else KEPT_RELEASES
 
 
 @dataclass(kw_only=True)
@@ -182,7 +191,7 @@ class Bench:
         found = []
         for name, number in self.inventory().items():
             may = self.clean[name] or name.endswith(_OF_OTHER_VERBS)
-            most = max(self.clean[name], KEPT_RELEASES) if may else 0
+            most = max(self.clean[name], _most(name)) if may else 0
             if number > most:
                 found.append(f"{number} of {name}")
         return found
