@@ -172,7 +172,7 @@ def test_a_page_that_was_only_cut_off_goes_on_and_saves(
         # JupyterLab's own, if it noticed in time that there was no connection
         page.add_locator_handler(
             page.get_by_text("Server Connection Error"),
-            lambda: page.locator(".jp-Dialog .jp-mod-accept").click(),
+            lambda: page.keyboard.press("Escape"),
         )
         context.set_offline(True)
         wait_until(lambda: printed(file(ada), 0) == everything(60), "all lines", timeout=60)
