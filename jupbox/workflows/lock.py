@@ -131,10 +131,7 @@ def _show_diff(
 def _table(found: tuple[Change, ...], console: Console, *, most: int | None = _MOST_ROWS) -> None:
     if not found:
         return
-    rows = [("package", "from", "to")]
-    rows += [(change.package, change.before or "-", change.after or "-") for change in found[:most]]
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for package, before, after in rows:
-        console.plain(f"  {package:<{widths[0]}}  {before:<{widths[1]}}  {after}")
+    rows = [(change.package, change.before or "-", change.after or "-") for change in found[:most]]
+    console.table(("package", "from", "to"), rows, result=False)
     if most is not None and len(found) > most:
         console.plain(f"  and {len(found) - most} more: `jupbox lock --diff HEAD` shows all")
