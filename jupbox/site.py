@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
@@ -13,6 +14,7 @@ import platformdirs
 
 from jupbox.errors import ConfigError, EngineError, EnginePermissionError, LockError
 from jupbox.host import facts as host_facts
+from jupbox.host import git
 from jupbox.host.engine import Engine
 from jupbox.host.facts import HostFacts
 from jupbox.host.machine import LocalMachine
@@ -204,6 +206,12 @@ class Site:
     def stack(self) -> str:
         """The compose project: one for each owner and box."""
         return stack_name(self.facts.owner, self.box)
+
+    @cached_property
+    def revision(self) -> str | None:
+        """The git revision of the project's folder, asked once; None without one."""
+        root = self.project.root
+        return None if root is None else git.revision(root, environ=self.around.environ)
 
     @property
     def command(self) -> str:

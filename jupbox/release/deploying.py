@@ -13,7 +13,6 @@ from jupbox.errors import (
     PortTakenError,
     ServerError,
 )
-from jupbox.host import git
 from jupbox.host import stack as stacks
 from jupbox.host.engine import Container, Image
 from jupbox.host.probe import wait_https
@@ -222,7 +221,7 @@ def compose_text(
         label.EXPOSE: site.box.expose,
         label.WHO: who(),
         label.SINCE: site.around.now().isoformat(timespec="seconds"),
-        **({label.REVISION: revision} if (revision := revision_of(site)) else {}),
+        **({label.REVISION: site.revision} if site.revision else {}),
         label.VERSION: version("jupbox"),
     }
     return render.compose_text(
@@ -232,12 +231,6 @@ def compose_text(
         labels=labels,
         volume_labels=volume_labels(site, stack.account),
     )
-
-
-def revision_of(site: Site) -> str | None:
-    """The git revision of the project's folder; None without one."""
-    root = site.project.root
-    return None if root is None else git.revision(root, environ=site.around.environ)
 
 
 def volume_labels(site: Site, account: Account) -> dict[str, str]:

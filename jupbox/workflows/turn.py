@@ -16,7 +16,6 @@ from jupbox import audit
 from jupbox.audit import Change, Ended
 from jupbox.console import Console
 from jupbox.errors import BusyError, JupboxError
-from jupbox.host import git
 from jupbox.host.exclusion import PATIENCE_SECONDS, Hold
 from jupbox.release.sealing import who
 from jupbox.secret import without_credentials
@@ -65,8 +64,8 @@ def turn(
         BusyError: another command changes it.
         HostError: the lock went with its connection; said by the next stage.
     """
-    if record and revision is None and site.project.root is not None:
-        revision = git.revision(site.project.root, environ=site.around.environ)
+    if record and revision is None:
+        revision = site.revision
     change = Change(
         id=secrets.token_hex(6), who=who(), pid=os.getpid(), verb=verb,
         arguments=tuple(without_credentials(word) for word in arguments), revision=revision,
