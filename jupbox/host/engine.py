@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, Final, cast
 
 from jupbox.errors import (
     BuildError,
@@ -118,8 +118,6 @@ class Container:
         """Whether its process runs now."""
         return self.state == "running"
 
-
-_Read = TypeVar("_Read")
 
 # What the user set for docker in general and would lead our calls astray; the last one prints
 # the whole environment.
@@ -287,6 +285,22 @@ class Engine:
         except DockerException as error:
             raise self.error(what, error.stderr or "") from None
 
+    def _inspected(self, kind: str, listed: Iterable[Any]) -> list[Any]:
+        """What the engine says of each that the library listed; what vanished since is left out.
+
+        Asked for all at once: the library would ask for one after the other, each time with a
+        process of its own and a round trip to the box.
+        """
+        found = list(listed)
+        if not found:
+            return []
+        done = self._docker(kind, "inspect", *map(str, found))
+        if done.returncode != 0:
+            # one is gone, or the engine is: the library's own questions tell which
+            return _present(found)
+        model = _models()[kind]
+        return [model.model_validate(each) for each in json.loads(done.stdout)]
+
     # -- what it is
 
     def check(self) -> str:
@@ -361,7 +375,7 @@ class Engine:
                 filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
             unique = {image.id: image for image in found}
-            return _present(unique.values(), _image)
+            return [_image(each) for each in self._inspected("image", unique.values())]
 
     def pull(self, reference: str, *, timeout: float) -> bool:
         """Try to pull an image; whether it came within `timeout` seconds."""
@@ -561,26 +575,27 @@ class Engine:
             found = self.client.container.list(
                 all=True, filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
-            return _present(found, _container)
+            return [_container(each) for each in self._inspected("container", found)]
 
     def published_ports(self) -> frozenset[int]:
         """Host ports of all containers, stopped ones too: they want theirs back at their start."""
         with self._guard("listing containers"):
             found = self.client.container.list(all=True)
-            ports = _present(found, _published)
-        return frozenset(port for published in ports for _, port in published)
+            there = self._inspected("container", found)
+        return frozenset(port for each in there for _, port in _published(each))
 
     def bindings(self, container: str) -> list[tuple[str, int]]:
         """Every (address, port) that a container publishes; empty when it is gone."""
         with self._guard("inspecting a container"):
             found = self.client.container.list(all=True, filters=[("id", container)])
-            return [each for published in _present(found, _published) for each in published]
+            there = self._inspected("container", found)
+            return [published for each in there for published in _published(each)]
 
     def port_owner(self, port: int, *, except_stack: str) -> str | None:
         """The running container that publishes a port, if it is not the stack's own."""
         with self._guard("listing containers"):
-            found = self.client.container.list()
-            published = _present(found, lambda c: (_container(c), _published(c)))
+            there = self._inspected("container", self.client.container.list())
+            published = [(_container(each), _published(each)) for each in there]
         return next(
             (
                 container.name
@@ -851,7 +866,8 @@ class Engine:
         """All images of a repository, whatever their labels."""
         with self._guard("listing images"):
             found = self.client.image.list(repository)
-            return _present({image.id: image for image in found}.values(), _image)
+            unique = {image.id: image for image in found}
+            return [_image(each) for each in self._inspected("image", unique.values())]
 
     def networks(self, labels: Mapping[str, str]) -> list[str]:
         """Names of the networks that carry the labels."""
@@ -890,7 +906,8 @@ class Engine:
             found = self.client.volume.list(
                 filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
-            return {volume.name: volume.labels or {} for volume in found}
+            there = self._inspected("volume", found)
+            return {volume.name: volume.labels or {} for volume in there}
 
     def create_volume(self, name: str, labels: Mapping[str, str]) -> None:
         """Make sure that a volume of that name is there."""
@@ -1167,14 +1184,32 @@ def tar(files: Mapping[str, tuple[bytes, int]], *, uid: int, gid: int) -> bytes:
     return buffer.getvalue()
 
 
-def _present(found: Iterable[Any], read: Callable[[Any], _Read]) -> list[_Read]:
-    """What `read` makes of each; one that vanished since it was listed is left out."""
-    from python_on_whales.exceptions import NoSuchContainer, NoSuchImage  # noqa: PLC0415
+def _models() -> dict[str, Any]:
+    """The library's types for what `docker … inspect` says."""
+    from python_on_whales.components.container.models import ContainerInspectResult  # noqa: PLC0415
+    from python_on_whales.components.image.models import ImageInspectResult  # noqa: PLC0415
+    from python_on_whales.components.volume.models import VolumeInspectResult  # noqa: PLC0415
+
+    return {
+        "container": ContainerInspectResult,
+        "image": ImageInspectResult,
+        "volume": VolumeInspectResult,
+    }
+
+
+def _present(found: Iterable[Any]) -> list[Any]:
+    """Those that are still there, asked for one by one."""
+    from python_on_whales.exceptions import (  # noqa: PLC0415
+        NoSuchContainer,
+        NoSuchImage,
+        NoSuchVolume,
+    )
 
     there = []
     for one in found:
-        with suppress(NoSuchContainer, NoSuchImage):
-            there.append(read(one))
+        with suppress(NoSuchContainer, NoSuchImage, NoSuchVolume):
+            one.reload()
+            there.append(one)
     return there
 
 
@@ -1214,7 +1249,7 @@ def _container(found: Any) -> Container:
     started = state.started_at if state.started_at and state.started_at.year > 1 else None
     return Container(
         id=found.id,
-        name=found.name,
+        name=found.name.removeprefix("/"),
         image=found.image,
         state=state.status,
         health=(state.health.status if state.health else "") or "",

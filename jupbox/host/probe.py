@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import math
 import os
 import socket
 import ssl
@@ -12,7 +13,9 @@ from typing import Final
 
 from jupbox.errors import CertificateError, JupboxError, ServerError
 
-_POLL_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.1
+# a look takes processor time, which the server needs for its start
+_LOOK_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 3.0
 _LOGS: Final = "Look at `jupbox logs`."
 
@@ -85,8 +88,8 @@ def wait_https(
         server_name: whom the certificate must name.
         ca_pem: the certificates to trust.
         deadline_seconds: how long to wait at most; one question is always asked.
-        alive: called before each question; what it raises ends the waiting, for a container
-            that has exited.
+        alive: called before the first question and then each second; what it raises ends the
+            waiting, for a container that has exited.
         path: what to ask for.
 
     Raises:
@@ -95,9 +98,11 @@ def wait_https(
         ServerError: there is still no answer, or another one than 200.
     """
     deadline = time.monotonic() + deadline_seconds
+    looked = -math.inf
     while True:
-        if alive is not None:
+        if alive is not None and time.monotonic() - looked >= _LOOK_SECONDS:
             alive()
+            looked = time.monotonic()
         left = deadline - time.monotonic()
         failure = _failure(
             address=address,

@@ -97,7 +97,7 @@ def sweep(engine: Engine, state: State) -> bool:
     for container in left:
         engine.remove_container(container.id, anonymous_volumes=True)
     abandoned = {release.generation for release in state.abandoned}
-    for record in records(engine, state.name):
+    for record in records(engine, state.name) if abandoned else ():
         if record.number in abandoned:
             drop(engine, record)
     for release in state.abandoned:

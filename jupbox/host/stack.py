@@ -10,7 +10,8 @@ import base64
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from jupbox import labels as label
@@ -83,6 +84,13 @@ class State:
     container: Container | None
     releases: tuple[Release, ...]
     volumes: Mapping[str, Mapping[str, str]]
+
+    def with_tag(self, release: Release, tag: str) -> State:
+        """The state with one more tag on the image of one of its releases."""
+        image = replace(release.image, tags=(*release.image.tags, tag))
+        return replace(self, releases=tuple(
+            replace(each, image=image) if each == release else each for each in self.releases
+        ))  # fmt: skip
 
     @property
     def abandoned(self) -> tuple[Release, ...]:
@@ -179,21 +187,30 @@ def read_account(text: str) -> Account:
     return Account(name=fields["name"], uid=fields["uid"], gid=fields["gid"], groups=groups)
 
 
+def server_of(engine: Engine, name: str) -> Container | None:
+    """The container of a stack's notebook server."""
+    containers = engine.containers({label.STACK: name, label.KIND: "server"})
+    # a leftover of an interrupted compose run has a temporary name and was never started
+    return max(containers, key=lambda c: (c.running, c.started is not None), default=None)
+
+
 def observe(engine: Engine, name: str) -> State:
     """Look what the engine has of a stack."""
     mine = {label.STACK: name}
-    containers = engine.containers({**mine, label.KIND: "server"})
-    images = engine.images({**mine, label.KIND: "sealed"})
+    # at once: a far box takes a round trip for each
+    with ThreadPoolExecutor() as looks:
+        server = looks.submit(server_of, engine, name)
+        sealed = looks.submit(engine.images, {**mine, label.KIND: "sealed"})
+        volumes = looks.submit(engine.volumes, mine)
     releases = [
         Release(generation=int(image.labels.get(label.GENERATION, "0")), image=image)
-        for image in images
+        for image in sealed.result()
     ]
     return State(
         name=name,
-        # a leftover of an interrupted compose run has a temporary name and was never started
-        container=max(containers, key=lambda c: (c.running, c.started is not None), default=None),
+        container=server.result(),
         releases=tuple(sorted(releases, key=lambda release: -release.generation)),
-        volumes=engine.volumes(mine),
+        volumes=volumes.result(),
     )
 
 

@@ -304,7 +304,7 @@ def wait(
     first: list[int] = []
 
     def alive() -> None:
-        container = stacks.observe(site.engine, site.stack).container
+        container = stacks.server_of(site.engine, site.stack)
         # the count is of the container's whole life; a crash of last week says nothing
         first.append(container.restarts if container else 0)
         if container is None or not container.running or container.restarts > first[0] + 1:

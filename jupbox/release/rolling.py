@@ -48,8 +48,9 @@ def approve(site: Site, state: State) -> None:
     runs = records.runs_of(state)
     release = next((each for each in state.releases if each.generation == runs), None)
     if release is not None and not release.proven:
-        site.engine.tag(release.image.id, f"{site.stack}:{stacks.PROVEN}-{release.generation}")
-        state = stacks.observe(site.engine, site.stack)
+        tag = f"{site.stack}:{stacks.PROVEN}-{release.generation}"
+        site.engine.tag(release.image.id, tag)
+        state = state.with_tag(release, tag)
     records.prune(site.engine, state, keep=site.box.keep_releases)
 
 

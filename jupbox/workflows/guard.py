@@ -181,7 +181,7 @@ def _at_work(found: Found) -> list[Working] | None:
     A server that does not answer has been given up by its health check, or never came up: there
     is nobody to ask, and what mends it is just this verb.
     """
-    container = stacks.observe(found.site.engine, found.site.stack).container
+    container = stacks.server_of(found.site.engine, found.site.stack)
     if container is None or not container.running:
         return None
     try:

@@ -136,7 +136,7 @@ def _swap(found: Found, volume: str, console: Console) -> None:
         with console.stage("Going back to what it had"), uninterrupted():
             _back(site, state)
         raise
-    container = stacks.observe(site.engine, site.stack).container
+    container = stacks.server_of(site.engine, site.stack)
     if container and state.account:
         definition = site.project.image(site.box.image)
         # the backup's is of the network that was there then
@@ -145,7 +145,7 @@ def _swap(found: Found, volume: str, console: Console) -> None:
 
 def _back(site: Site, state: State) -> None:
     restoring.swap(site, state, home=state.home_volume)
-    now = stacks.observe(site.engine, site.stack).container
+    now = stacks.server_of(site.engine, site.stack)
     if now and state.container and not state.container.running:
         site.engine.stop(now.id, for_good=True)
 

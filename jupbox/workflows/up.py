@@ -456,7 +456,7 @@ def _place(
     if repository is None:
         return None
     site, name = found.site, repository.name
-    container = stacks.observe(site.engine, site.stack).container
+    container = stacks.server_of(site.engine, site.stack)
     assert container is not None, "it has just answered"
     with console.stage(f"Copying the files of {name}"):
         copied = placing.place_files(
@@ -469,7 +469,7 @@ def _place(
 
 
 def _hand_over(site: Site, target: Target, console: Console) -> None:
-    container = stacks.observe(site.engine, site.stack).container
+    container = stacks.server_of(site.engine, site.stack)
     assert container is not None, "it has just answered"
     trouble = inside.hand_over_network(site, container, target.stack.account, target.definition)
     if trouble:

@@ -26,11 +26,14 @@ from tests.integration.jupbox_command import Answer, Laptop
 _WRAPPER = """#!/bin/sh
 real={real}
 [ -n "$FAULT_FOLDER" ] || exec "$real" "$@"
+exec 9> "$FAULT_FOLDER/lock"
+flock 9  # some questions are asked at once
 read n < "$FAULT_FOLDER/count"
 n=$((n + 1))
 echo $n > "$FAULT_FOLDER/count"
 printf '%s\\n' "$*" | tr '\\n' ' ' >> "$FAULT_FOLDER/calls"
 echo >> "$FAULT_FOLDER/calls"
+exec 9>&-
 [ "$n" = "$FAULT_AT" ] || exec "$real" "$@"
 case $FAULT_WHEN in
 before) kill -KILL $PPID; exit 1 ;;

@@ -259,6 +259,13 @@ class Watch:
         self._answered.append(time.monotonic())
 
     @property
+    def back(self) -> float:
+        """When it answered again after the longest gap, in seconds since the first look."""
+        times = self._answered
+        _, again = max(itertools.pairwise(times), key=lambda pair: pair[1] - pair[0])
+        return again - times[0]
+
+    @property
     def gap(self) -> float:
         """The longest time without an answer, in seconds."""
         times = self._answered

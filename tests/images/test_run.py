@@ -147,6 +147,8 @@ def test_a_signal_reaches_the_whole_command_by_its_id(
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     note = tmp_path / "exec-t-1"
+    # the command may be up before it is noted; who sends a signal waits for that
+    until(lambda: note.exists() and note.read_text() != "")
     group = int(note.read_text())
     assert stat.S_IMODE(note.stat().st_mode) == 0o600
     assert os.getpgid(group) == group != os.getpgid(process.pid)

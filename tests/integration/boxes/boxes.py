@@ -230,7 +230,9 @@ def write_laptop(home: Path, runtime: Path, keyring: Keyring) -> dict[str, str]:
 
 def laptop_environment(ambient: Mapping[str, str], *, home: Path, runtime: Path) -> dict[str, str]:
     """The surrounding environment without what would reach past the empty HOME."""
-    personal = re.compile(r"DOCKER_|BUILDX_|COMPOSE_|SSH_(?!.*CERT)|XDG_|JUPBOX_|JUPYTER")
+    personal = re.compile(
+        r"DOCKER_|BUILDX_|COMPOSE_|SSH_(?!.*CERT)|XDG_|JUPBOX_|JUPYTER|PYTHONDONTWRITEBYTECODE"
+    )
     kept = {name: value for name, value in ambient.items() if not personal.match(name)}
     return kept | {
         "HOME": str(home),

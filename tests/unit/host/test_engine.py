@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,8 @@ from types import SimpleNamespace as Thing
 from typing import Any
 
 import pytest
-from python_on_whales.exceptions import NoSuchContainer, NoSuchImage
+from python_on_whales.components.container.models import ContainerInspectResult
+from python_on_whales.exceptions import NoSuchContainer
 
 from jupbox.errors import (
     BuildError,
@@ -452,20 +454,63 @@ def test_limits_and_dashboards_ports_of_a_container() -> None:
     assert (found.memory, found.cpus, found.held_ports) == (2**30, 1.5, {9000, 8501})
 
 
-def listing(*containers: Thing) -> Engine:
-    engine = Told()
-    engine._client = Thing(container=Thing(list=lambda **_: list(containers)))  # type: ignore[assignment]
+def listing(*inspected: dict[str, Any], gone: tuple[str, ...] = ()) -> Told:
+    """An engine of which the library lists containers, some of which are gone by now."""
+
+    class Listed:
+        def __init__(self, raw: dict[str, Any]) -> None:
+            self.raw = raw
+
+        def __str__(self) -> str:
+            return str(self.raw["Id"])
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(ContainerInspectResult.model_validate(self.raw), name)
+
+        def reload(self) -> None:
+            if str(self) in gone:
+                raise NoSuchContainer(["docker"], 1, b"", b"no such container")
+
+    def look(words: tuple[str, ...]) -> tuple[int, str]:
+        assert words[:2] == ("container", "inspect")
+        there = [raw for raw in inspected if raw["Id"] in words and raw["Id"] not in gone]
+        return int(len(there) < len(words) - 2), json.dumps(there)
+
+    engine = Told(look)
+    engine._client = Thing(container=Thing(list=lambda **_: [Listed(raw) for raw in inspected]))  # type: ignore[assignment]
     return engine
 
 
-def with_port(name: str, port: str, project: str = "") -> Thing:
-    labels = {"com.docker.compose.project": project}
-    ports = {"80/tcp": [binding("", "1")], "81/tcp": [binding("", port)]}
-    return found_container(
-        name=name,
-        config=Thing(labels=labels),
-        host_config=Thing(port_bindings=ports, memory=None, nano_cpus=None, restart_policy=POLICY),
-    )
+def with_port(name: str, port: str, project: str = "") -> dict[str, Any]:
+    """What `docker container inspect` says of one, as far as it is read."""
+    ports = {"80/tcp": [{"HostIp": "", "HostPort": "1"}]}
+    ports |= {"81/tcp": [{"HostIp": "", "HostPort": port}]}
+    return {
+        "Id": f"id-of-{name}",
+        "Name": f"/{name}",
+        "Image": "sha256:1",
+        "State": {"Status": "running"},
+        "Config": {"Labels": {"com.docker.compose.project": project}},
+        "HostConfig": {"PortBindings": ports, "RestartPolicy": {"Name": "always"}},
+        "Mounts": [],
+    }
+
+
+def test_all_that_is_listed_is_asked_for_at_once() -> None:
+    engine = listing(with_port("a", "8888"), with_port("b", "9"))
+    assert [each.name for each in engine.containers({})] == ["a", "b"]
+    assert engine.calls == [("container", "inspect", "id-of-a", "id-of-b")]
+
+
+def test_nothing_is_asked_of_an_empty_list() -> None:
+    engine = listing()
+    assert engine.containers({}) == []
+    assert engine.calls == []
+
+
+def test_what_vanished_since_it_was_listed_is_left_out() -> None:
+    engine = listing(with_port("a", "1"), with_port("b", "2"), gone=("id-of-a",))
+    assert [each.name for each in engine.containers({})] == ["b"]
 
 
 def test_every_port_of_every_container_is_taken() -> None:
@@ -536,17 +581,6 @@ def test_a_program_of_an_image_replaces_what_the_image_would_run() -> None:
     assert create[-3:] == ("image", "-c", "x")
     assert (start[0], remove[0]) == ("start", "rm")
     assert start[-1] == remove[-1] == create[create.index("--name") + 1]
-
-
-def test_what_vanished_since_it_was_listed_is_left_out() -> None:
-    def read(one: str) -> str:
-        if one == "gone":
-            raise NoSuchContainer(["docker"], 1, b"", b"no such container")
-        if one == "gone too":
-            raise NoSuchImage(["docker"], 1, b"", b"no such image")
-        return one.upper()
-
-    assert room._present(["a", "gone", "b", "gone too"], read) == ["A", "B"]
 
 
 def test_a_change_is_finished_before_ctrl_c_counts() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jupbox.errors import CertificateError, NotRunningError, ServerError
+from jupbox.host import probe
 from jupbox.host.probe import https_probe, wait_https
 from jupbox.pki import Authority, Leaf, Names, issue_leaf, make_authority
 
@@ -212,7 +213,10 @@ def test_gives_up_on_a_server_that_says_nothing(authority: Authority) -> None:
         )
 
 
-def test_waits_until_the_server_answers(authority: Authority, tmp_path: Path) -> None:
+def test_waits_until_the_server_answers(
+    authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_LOOK_SECONDS", 0.0)
     leaf = issue_leaf(authority=authority, names=NAMES, now=NOW)
     asked = 0
     with socket.create_server(("127.0.0.1", 0)) as placeholder:
