@@ -6,7 +6,7 @@ prune` takes the release's sealed image.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,8 +90,8 @@ def drop(engine: Engine, record: Record) -> None:
 def sweep(engine: Engine, state: State) -> bool:
     """Remove what a roll-out left that was cut off; whether there was anything.
 
-    A candidate, and the seal and the record of a release that never ran. Only for whoever holds
-    the stack's lock.
+    A candidate, and of a release that never ran the seal, the record, and the body that no other
+    one has. Only for whoever holds the stack's lock.
     """
     left = engine.containers({label.STACK: state.name, label.KIND: "candidate"})
     for container in left:
@@ -104,6 +104,9 @@ def sweep(engine: Engine, state: State) -> bool:
         for tag in release.image.tags or (release.image.id,):
             engine.remove_image(tag)
         engine.remove_volume(seal_volume(state.name, release.generation))
+    staying = [release for release in state.releases if release.generation not in abandoned]
+    for body in _bodies(state.abandoned) - _bodies(staying):
+        engine.remove_image(body)
     return bool(left or abandoned)
 
 
@@ -145,9 +148,8 @@ def prune(engine: Engine, state: State, *, keep: int) -> None:
 
 def _prune_bodies(engine: Engine, state: State, staying: list[Release]) -> None:
     """Remove the parts of which no sealed image that stays was made."""
-    bodies = {release.image.labels.get(label.BODY) for release in staying}
     for image in engine.images({label.STACK: state.name, label.KIND: "body"}):
-        for tag in set(image.tags) - bodies:
+        for tag in set(image.tags) - _bodies(staying):
             engine.remove_image(tag)
     needed = {release.image.labels.get(label.LOCK) for release in staying}
     for image in engine.images({label.STACK: state.name, label.KIND: "part"}):
@@ -155,6 +157,11 @@ def _prune_bodies(engine: Engine, state: State, staying: list[Release]) -> None:
             # a transfer that was cut off and not gone on with; what is whole says what came
             if ":sent-" not in tag or image.labels.get(label.LOCK) not in needed:
                 engine.remove_image(tag)
+
+
+def _bodies(releases: Iterable[Release]) -> set[str]:
+    """Of which images releases were sealed."""
+    return {body for release in releases if (body := release.image.labels.get(label.BODY))}
 
 
 def runs_of(state: State) -> int | None:

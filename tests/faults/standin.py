@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from jupbox import labels as label
 from jupbox import render
 from jupbox.host.outside import Elsewhere
-from jupbox.lock import ImageLock, dump_lock, load_lock
+from jupbox.lock import ImageLock, Lock, dump_lock, load_lock
 from jupbox.project import parse_project, shipped_definitions
 from jupbox.release import locking
 from tests.integration.boxes.boxes import BoxUnderTest
@@ -28,7 +32,11 @@ PORT = 8899
 HOST = "faultbox"
 # what goes wrong in the server of a variant, by the variable FAULT (see broken.py)
 BROKEN = ("exits", "hangs", "plain", "kernel")
-VARIANTS = ("b", *BROKEN)
+ON_THE_BOX = ("b", *BROKEN)
+# its image is made on the laptop, and has a layer that takes a while to send
+SENT = "sent"
+VARIANTS = (*ON_THE_BOX, SENT)
+BALLAST = 80_000_000
 _SITE = "/opt/env/lib/python3.13/site-packages"
 _BROKEN_SOURCE = Path(__file__).with_name("broken.py")
 
@@ -80,6 +88,40 @@ def ensure_images(box: BoxUnderTest, laptop: Laptop, host: str) -> None:
     _derive(box, laptop)
 
 
+@contextmanager
+def image_here(laptop: Laptop) -> Iterator[None]:
+    """Have the image of `SENT` on this machine's own engine, and on no box."""
+    before = _images_here(laptop)
+    with one_at_a_time("standin"):
+        archive = cache_directory() / f"standin-{_fingerprint()}" / "images.tar"
+        _here(laptop, "load", "--quiet", "--input", str(archive))
+    try:
+        locks = load_lock((laptop.folder / "jupbox.lock").read_text(), source="jupbox.lock")
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "ballast").write_bytes(os.urandom(BALLAST))
+            Path(folder, "Dockerfile").write_text(
+                _dockerfile(locks, SENT) + "COPY ballast /opt/ballast\n"
+            )
+            tag = render.environment_tag(locks.images[SENT])
+            _here(laptop, "buildx", "build", "--quiet", "--provenance=false", "--tag", tag, folder)
+        yield
+    finally:
+        if made := _images_here(laptop) - before:
+            _here(laptop, "image", "rm", "--force", *made)
+
+
+def _here(laptop: Laptop, *arguments: str) -> str:
+    done = laptop.run("docker", *arguments, timeout=300)
+    assert done.code == 0, done.stderr
+    return done.stdout
+
+
+def _images_here(laptop: Laptop) -> set[str]:
+    names = _here(laptop, "image", "ls", "--format", "{{.Repository}}:{{.Tag}}").split()
+    ours = ("jupbox-env:a-", f"jupbox-env:{SENT}-", "jupbox-base:")
+    return {name for name in names if name.startswith(ours)}
+
+
 def _fingerprint() -> str:
     root = Path(__file__).resolve().parents[2]
     parts = [_IMAGES]
@@ -106,7 +148,6 @@ def _derive(box: BoxUnderTest, laptop: Laptop) -> None:
     path = laptop.folder / "jupbox.lock"
     locks = load_lock(path.read_text(), source=path.name)
     first = locks.images["a"]
-    image_of_first = render.environment_tag(first)
     context = "/root/variants"
     box.exec("mkdir", "-p", context)
     box.exec("tee", f"{context}/broken.py", input=_BROKEN_SOURCE.read_text())
@@ -114,18 +155,21 @@ def _derive(box: BoxUnderTest, laptop: Laptop) -> None:
     for name in VARIANTS:
         mine = _lock_of(laptop, first, name)
         locks = locks.with_image(mine)
-        labels = {
-            label.KIND: "environment",
-            label.IMAGE: name,
-            label.LOCK: mine.digest(),
-        }
-        lines = [f"FROM {image_of_first}", f"ENV FAULT={name}"]
-        lines += [f"COPY broken.py broken.pth {_SITE}/"]
-        lines += [f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()]
-        box.exec("docker", "buildx", "build", "--quiet", "--provenance=false", "--tag",
-                 render.environment_tag(mine), "--file", "-", context,
-                 input="\n".join(lines) + "\n")  # fmt: skip
+        if name in ON_THE_BOX:
+            copied = f"COPY broken.py broken.pth {_SITE}/\n"
+            box.exec("docker", "buildx", "build", "--quiet", "--provenance=false", "--tag",
+                     render.environment_tag(mine), "--file", "-", context,
+                     input=_dockerfile(locks, name) + copied)  # fmt: skip
     path.write_text(dump_lock(locks))
+
+
+def _dockerfile(locks: Lock, name: str) -> str:
+    """How the image of a variant is made of the first one."""
+    mine = locks.images[name]
+    labels = {label.KIND: "environment", label.IMAGE: name, label.LOCK: mine.digest()}
+    lines = [f"FROM {render.environment_tag(locks.images['a'])}", f"ENV FAULT={name}"]
+    lines += [f"LABEL {key}={json.dumps(value)}" for key, value in labels.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _lock_of(laptop: Laptop, first: ImageLock, name: str) -> ImageLock:

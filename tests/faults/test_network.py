@@ -17,7 +17,7 @@ from jupbox import errors
 from tests.faults.choosing import sample
 from tests.faults.results import Outcome
 from tests.faults.rounds import Bench
-from tests.faults.standin import BOX
+from tests.faults.standin import BALLAST, BOX, SENT, image_here
 from tests.integration.boxes.boxes import Keyring, wait_until
 from tests.integration.cable import Cable, laid
 from tests.integration.errorbox import refused, two_lines
@@ -130,14 +130,50 @@ def test_no_network_while(
 
 
 @sample(0.3)
+@pytest.mark.parametrize("fault", ["cut", "black-holed"])
+def test_no_network_while_an_image_is_sent(
+    fault: str, bench: Bench, wired: Wired, outcome: Outcome
+) -> None:
+    outcome.fault, outcome.how = f"ssh {fault} in `up`", "while sending the image"
+    bench.want(SENT, 'build = "here"')
+    shutil.copy(bench.laptop.folder / "jupbox.toml", wired.laptop.folder)
+    with image_here(wired.laptop):
+        with wired.running("up", BOX) as up:
+            up.wait_for("Sending")
+            before = wired.cable.sent
+            wait_until(lambda: wired.cable.sent > before + BALLAST // 4, "a part of the image")
+            with wired.cable.swallowing() if fault == "black-holed" else wired.cable.broken():
+                assert wired.cable.sent < before + BALLAST
+                assert bench.answers()
+                began = time.monotonic()
+                said = ended(up.end(within=LONGEST))
+                outcome.seconds["ended after"] = time.monotonic() - began
+        assert said == "clear error"
+
+        wired.laptop.must("up", BOX)
+
+    assert bench.running_image() == SENT
+    outcome.result = f"{said}; the next `up` converged"
+    bench.want_a_change()
+    bench.up()
+    bench.assert_well()
+
+
+@sample(0.3)
 @pytest.mark.parametrize("milliseconds", [200])
 def test_a_slow_network(milliseconds: int, bench: Bench, wired: Wired, outcome: Outcome) -> None:
-    outcome.fault, outcome.how = "slow network", f"{milliseconds} ms there and back in `up`"
+    outcome.fault = "slow network"
+    outcome.how = f"{milliseconds} ms there and back in `up`, `logs` and `open`"
     wired.cable.delay = milliseconds / 2000
     began = time.monotonic()
     wired.laptop.must("up", BOX)
     outcome.seconds["`up`"] = time.monotonic() - began
     assert bench.running_image() == bench.image
+    assert "jupbox" in wired.laptop.must("logs", BOX).stdout
+    with wired.running("open", BOX, "--no-browser") as tunnel:
+        tunnel.wait_for("until Ctrl-C")
+        visitor = visitor_of(tunnel, bench)
+        assert visitor.log_in(bench.password)
     outcome.result = "went through"
     bench.assert_well()
 
@@ -148,9 +184,7 @@ def test_the_tunnel_comes_back(seconds: int, bench: Bench, wired: Wired, outcome
     outcome.fault, outcome.how = "no network under `open`", f"for {seconds} s"
     with wired.running("open", BOX, "--no-browser") as tunnel:
         tunnel.wait_for("until Ctrl-C")
-        url = next(w for w in tunnel.said.read_text().split() if w.startswith("https://"))
-        port = int(url.split(":")[2].partition("/")[0])
-        visitor = Visitor(address="127.0.0.1", port=port, ca_pem=bench.ca_pem)
+        visitor = visitor_of(tunnel, bench)
         assert visitor.log_in(bench.password)
         with wired.cable.broken():
             time.sleep(seconds)  # the fault itself
@@ -174,6 +208,13 @@ def test_following_the_log(fault: str, bench: Bench, wired: Wired, outcome: Outc
             refused(logs.end(within=LONGEST), errors.HostError)
             outcome.seconds["ended after"] = time.monotonic() - began
     outcome.result = "clear error"
+
+
+def visitor_of(tunnel: Running, bench: Bench) -> Visitor:
+    """Who comes through a tunnel of `open`."""
+    url = next(w for w in tunnel.said.read_text().split() if w.startswith("https://"))
+    port = int(url.split(":")[2].partition("/")[0])
+    return Visitor(address="127.0.0.1", port=port, ca_pem=bench.ca_pem)
 
 
 def answers(visitor: Visitor) -> bool:

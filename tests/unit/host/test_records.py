@@ -161,6 +161,19 @@ def test_what_a_roll_out_left_that_was_cut_off_goes(fake: FakeEngine, engine: En
     assert not room.sweep(engine, state(fake))
 
 
+def test_of_a_roll_out_that_was_cut_off_goes_the_body_too_that_no_other_has(
+    fake: FakeEngine, engine: Engine
+) -> None:
+    old, new = f"{NAME}:body-old", f"{NAME}:body-new"
+    fake.all_images += [image(tag, {label.KIND: "body", label.STACK: NAME}) for tag in (old, new)]
+    keep(fake, 1, **{label.BODY: old})
+    runs(fake, 1)
+    keep(fake, 2, proven=False, **{label.BODY: new})
+    keep(fake, 3, proven=False, **{label.BODY: old})
+    assert room.sweep(engine, state(fake))
+    assert {tag for each in fake.all_images for tag in each.tags if ":body-" in tag} == {old}
+
+
 def test_the_seal_of_a_stack_without_a_container_is_never_abandoned(
     fake: FakeEngine, engine: Engine
 ) -> None:
