@@ -19,9 +19,10 @@ import platformdirs
 from jupbox import apt
 from jupbox.errors import BaseImageError, HostError
 from jupbox.host import facts as host_facts
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
 from jupbox.host.facts import HostFacts
 from jupbox.host.files import write_atomic
+from jupbox.host.inspected import Image
 from jupbox.host.machine import LocalMachine, Machine
 from jupbox.lock import BaseLock
 

@@ -24,8 +24,9 @@ import platformdirs
 
 from jupbox.doctor import Boot, Connection, EngineSeen, Folder, Host, Laptop, Program, Reach, Space
 from jupbox.errors import ClientError, HostError
-from jupbox.host.engine import MINIMUM, Container, Engine
+from jupbox.host.engine import MINIMUM, Engine
 from jupbox.host.facts import HostFacts
+from jupbox.host.inspected import Container
 from jupbox.host.machine import LocalMachine, Machine, run_here
 from jupbox.host.network import Network
 from jupbox.host.resolve import find_uv

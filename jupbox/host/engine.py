@@ -6,16 +6,11 @@ go to the engine on standard input alone, never in argv or environment.
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import io
 import json
 import os
-import platform
-import re
-import secrets
 import shutil
-import signal
 import socket as sockets
 import subprocess
 import tarfile
@@ -23,11 +18,11 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final, cast
 
+from jupbox import build_log
 from jupbox.errors import (
     BuildError,
     ClientError,
@@ -38,9 +33,11 @@ from jupbox.errors import (
     JupboxError,
     PortTakenError,
 )
+from jupbox.host import passing
+from jupbox.host.inspected import Container, Image, container_of, image_of, published_by
 from jupbox.host.machine import LocalMachine
+from jupbox.host.signals import uninterrupted
 from jupbox.secret import Secret, without_credentials
-from jupbox.tables import SERVER_PORT
 
 if TYPE_CHECKING:
     from python_on_whales import DockerClient
@@ -48,75 +45,10 @@ if TYPE_CHECKING:
 MINIMUM: Final = {"engine": (26, 1), "compose": (2, 26), "buildx": (0, 13)}
 """The oldest versions that the tests can get: those of Debian 13."""
 
-# apt's words, uv's and pip's; BuildKit's own `ERROR: process "…" did not complete` says less
-_REASON: Final = re.compile(r"(?:^|\s)(?:E|error): | ERROR: (?!process )")
-# uv's words for a wheel, our own script's for a Debian package
-_OTHER_FILE: Final = re.compile(r"Hash mismatch for|has another SHA-256 than the lock")
-# our own script's words for a command of a definition (run.sh)
-_COMMAND: Final = re.compile(
-    r"^#(?P<step>\d+) \S+ E: exit code (?P<code>\d+) of run: (?P<words>.*)"
-)
-_FAILED_STEP: Final = re.compile(r"^(?P<step>#\d+) ERROR: process ")
-_STEP_AND_TIME: Final = re.compile(r"^(?:#\d+ )?(?:\d+\.\d+ )?")
-
 _CLIENT_REMEDY: Final = (
     "Install docker-cli, docker-compose and docker-buildx here (`jupbox setup local` does it "
     "on Debian and Ubuntu)."
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Image:
-    """An image that the engine has."""
-
-    id: str
-    tags: tuple[str, ...]
-    digests: tuple[str, ...]
-    layers: tuple[str, ...]
-    labels: Mapping[str, str]
-    architecture: str
-    size: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Container:
-    """A container, running or not.
-
-    Attributes:
-        health: `healthy`, `unhealthy`, `starting`, or empty without a health check.
-        volumes: mount destination to volume name.
-        published: the (address, port) of the server's own port, None when there is none.
-        ports: further published ports, container's number to host's.
-        memory: limit in bytes, None without one.
-        cpus: limit in processors, None without one.
-        restart: the restart policy, such as `always` or `no`.
-    """
-
-    id: str
-    name: str
-    image: str
-    state: str
-    health: str
-    exit_code: int
-    started: datetime | None
-    restarts: int
-    labels: Mapping[str, str]
-    volumes: Mapping[str, str]
-    published: tuple[str, int] | None
-    ports: Mapping[int, int]
-    memory: int | None
-    cpus: float | None
-    restart: str = "always"
-
-    @property
-    def held_ports(self) -> frozenset[int]:
-        """The host's ports that it publishes."""
-        return frozenset([*self.ports.values(), *([self.published[1]] if self.published else [])])
-
-    @property
-    def running(self) -> bool:
-        """Whether its process runs now."""
-        return self.state == "running"
 
 
 # What the user set for docker in general and would lead our calls astray; the last one prints
@@ -129,9 +61,6 @@ _OTHERS: Final = (
 COMPOSE_PROJECT: Final = "com.docker.compose.project"
 """Compose's own label on all that it made; its value is the stack, and sidecars have no other."""
 
-_PASSING: Final = "jupbox-passing-"
-# longer than anything that is done in one
-_PASSING_SECONDS: Final = 3600
 _PIPE_BUFFER: Final = 1 << 20
 
 # Docker waits for what follows the first of them, and its own, Ctrl-P, is a shell's last command.
@@ -366,7 +295,7 @@ class Engine:
                 found = self.client.image.inspect(reference)
             except NoSuchImage:
                 return None
-            return _image(found)
+            return image_of(found)
 
     def images(self, labels: Mapping[str, str]) -> list[Image]:
         """All images that carry the labels."""
@@ -375,7 +304,7 @@ class Engine:
                 filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
             unique = {image.id: image for image in found}
-            return [_image(each) for each in self._inspected("image", unique.values())]
+            return [image_of(each) for each in self._inspected("image", unique.values())]
 
     def pull(self, reference: str, *, timeout: float) -> bool:
         """Try to pull an image; whether it came within `timeout` seconds."""
@@ -548,23 +477,9 @@ class Engine:
         said = "\n".join(lines)
         if is_disk_full(said) or self.unreachable():
             return self.error("building", said)
-        if failed := _failed_command(lines):
-            return BuildError(
-                f"The image did not build on {self.place}: {failed}",
-                remedy="Mend that line of `run`, or what it needs; --verbose shows the whole log "
-                "of the build.",
-            )
-        other = [line for line in lines if _OTHER_FILE.search(line)]
-        reasons = other or [line for line in lines if _REASON.search(line)]
-        reasons = reasons or _last_of_failed_step(lines)
-        words = (reasons or [line for line in lines if line.strip()] or ["no reason given"])[-1]
-        reason = _STEP_AND_TIME.sub("", words.strip()).strip().removeprefix("Caused by: ")[:300]
+        found = build_log.reason(lines)
         return BuildError(
-            f"The image did not build on {self.place}: {reason}",
-            remedy="Take jupbox.lock from version control again; if it is as your team has it, the "
-            "mirror or the index serves another file than it did."
-            if other
-            else "Run it again with --verbose to see the whole log of the build.",
+            f"The image did not build on {self.place}: {found.words}", remedy=found.remedy
         )
 
     # -- containers
@@ -575,27 +490,27 @@ class Engine:
             found = self.client.container.list(
                 all=True, filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
-            return [_container(each) for each in self._inspected("container", found)]
+            return [container_of(each) for each in self._inspected("container", found)]
 
     def published_ports(self) -> frozenset[int]:
         """Host ports of all containers, stopped ones too: they want theirs back at their start."""
         with self._guard("listing containers"):
             found = self.client.container.list(all=True)
             there = self._inspected("container", found)
-        return frozenset(port for each in there for _, port in _published(each))
+        return frozenset(port for each in there for _, port in published_by(each))
 
     def bindings(self, container: str) -> list[tuple[str, int]]:
         """Every (address, port) that a container publishes; empty when it is gone."""
         with self._guard("inspecting a container"):
             found = self.client.container.list(all=True, filters=[("id", container)])
             there = self._inspected("container", found)
-            return [published for each in there for published in _published(each)]
+            return [published for each in there for published in published_by(each)]
 
     def port_owner(self, port: int, *, except_stack: str) -> str | None:
         """The running container that publishes a port, if it is not the stack's own."""
         with self._guard("listing containers"):
             there = self._inspected("container", self.client.container.list())
-            published = [(_container(each), _published(each)) for each in there]
+            published = [(container_of(each), published_by(each)) for each in there]
         return next(
             (
                 container.name
@@ -622,7 +537,7 @@ class Engine:
             labels: its labels, which an image made of it keeps.
         """
         # named by us: it can be removed whenever an interruption comes
-        name = _passing_name()
+        name = passing.new_name()
         options = [f"--volume={volume}:{path}" for volume, path in (volumes or {}).items()]
         options += [f"--label={key}={value}" for key, value in (labels or {}).items()]
         try:
@@ -639,14 +554,14 @@ class Engine:
         """Remove passing containers that commands left behind which were killed."""
         form = "{{.Names}}\t{{.State}}\t{{.CreatedAt}}"
         listed = self._must("listing containers", "ps", "--all", "--format", form,
-                            "--filter", f"name=^{_PASSING}")  # fmt: skip
+                            "--filter", f"name=^{passing.PREFIX}")  # fmt: skip
         for line in listed.decode().splitlines():
             name, state, made = line.split("\t")
-            if state == "running" and not name.startswith(f"{_PASSING}{_this_machine()}-"):
+            if state == "running" and not passing.is_of_this_machine(name):
                 continue  # a backup takes hours, and ends with the connection that it is for
             # Go's own form: `2026-01-02 03:04:05 +0000 UTC`
             then = datetime.strptime(made.rpartition(" ")[0], "%Y-%m-%d %H:%M:%S %z")
-            if left_behind(name, age_seconds=(now - then).total_seconds()):
+            if passing.left_behind(name, age_seconds=(now - then).total_seconds()):
                 self._remove_container(name)
 
     def _remove_container(self, name: str) -> None:
@@ -682,7 +597,7 @@ class Engine:
         self, image: str, command: Sequence[str], *, input: bytes = b""
     ) -> subprocess.CompletedProcess[bytes]:
         """Run a container to its end, whatever its exit code; it leaves nothing."""
-        name = _passing_name()
+        name = passing.new_name()
         options = ["--rm", "--interactive", "--pull", "never", "--name", name]
         options += ["--user", "0", "--entrypoint", command[0]]
         try:
@@ -710,7 +625,7 @@ class Engine:
         Raises:
             EngineError: the engine refuses it. How the command ended is the caller's to look at.
         """
-        name = _passing_name()
+        name = passing.new_name()
         options = ["--interactive", "--rm", "--pull", "never", "--name", name, "--user", "0"]
         options += ["--network", "none", "--no-healthcheck", "--security-opt", "no-new-privileges"]
         # what it writes is no log: the engine would keep all of it on its disk
@@ -867,7 +782,7 @@ class Engine:
         with self._guard("listing images"):
             found = self.client.image.list(repository)
             unique = {image.id: image for image in found}
-            return [_image(each) for each in self._inspected("image", unique.values())]
+            return [image_of(each) for each in self._inspected("image", unique.values())]
 
     def networks(self, labels: Mapping[str, str]) -> list[str]:
         """Names of the networks that carry the labels."""
@@ -1077,94 +992,12 @@ class Piped:
         return subprocess.CompletedProcess((), code, b"", self._said.read())
 
 
-def _failed_command(lines: Sequence[str]) -> str:
-    """Which command of a definition failed in a build, and its last words; empty for none."""
-    for number in range(len(lines) - 1, -1, -1):
-        if failed := _COMMAND.match(lines[number]):
-            break
-    else:
-        return ""
-    command = f"`{_cut(failed['words'], 120)}` of `run` failed with exit code {failed['code']}"
-    of_step = [line for line in lines[:number] if line.startswith(f"#{failed['step']} ")]
-    said = [text for line in of_step if (text := _STEP_AND_TIME.sub("", line).strip())]
-    if not said or said[-1] == f"+ {failed['words']}".strip():
-        return f"{command}."
-    return f"{command}: {_cut(said[-1], 300)}"
-
-
-def _last_of_failed_step(lines: Sequence[str]) -> list[str]:
-    """What the step that failed said before, in nobody's known words (`cp: …`)."""
-    failed = next((match for line in lines if (match := _FAILED_STEP.match(line))), None)
-    if failed is None:
-        return []
-    said = re.compile(rf"{re.escape(failed['step'])} \d+\.\d+ \S")
-    return [line for line in lines if said.match(line)]
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Hold Ctrl-C back until this is done."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: held.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-        if held:
-            signal.raise_signal(signal.SIGINT)
-
-
 def _hand_on(pipe: IO[bytes]) -> None:
     """Write what is typed into a pipe, until one of the two ends."""
     with suppress(OSError), pipe:
         while typed := os.read(0, 1 << 16):
             pipe.write(typed)
             pipe.flush()
-
-
-def _passing_name() -> str:
-    """A container's name that nobody has, and that says which process made it."""
-    return f"{_PASSING}{_this_machine()}-{os.getpid()}-{secrets.token_hex(6)}"
-
-
-def _this_machine() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
-
-
-def left_behind(name: str, *, age_seconds: float) -> bool:
-    """Whether the process that made a passing container is gone, as far as can be known.
-
-    Args:
-        name: the container's.
-        age_seconds: how long ago it was made; one of another machine is given a while.
-    """
-    machine, _, rest = name.removeprefix(_PASSING).partition("-")
-    pid = rest.partition("-")[0]
-    if machine == _this_machine() and pid.isdigit():
-        return not _lives(int(pid))
-    return age_seconds > _PASSING_SECONDS
-
-
-def _lives(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def is_passing(container: str) -> bool:
-    """Whether a container's name is that of one that an interrupted command left behind."""
-    return container.startswith(_PASSING)
 
 
 def is_disk_full(said: str) -> bool:
@@ -1211,63 +1044,6 @@ def _present(found: Iterable[Any]) -> list[Any]:
             one.reload()
             there.append(one)
     return there
-
-
-def _image(found: Any) -> Image:
-    return Image(
-        id=found.id,
-        tags=tuple(found.repo_tags or ()),
-        digests=tuple(found.repo_digests or ()),
-        layers=tuple(found.root_fs.layers or ()),
-        labels=found.config.labels or {},
-        architecture=found.architecture,
-        size=found.size,
-    )
-
-
-def _published(found: Any, of: str = "") -> list[tuple[str, int]]:
-    """The (address, port) that a container publishes; a range stands for each of its ports.
-
-    Args:
-        found: what the library says of the container.
-        of: one port of the container alone, such as `8888/tcp`; empty for all.
-    """
-    bindings = found.host_config.port_bindings or {}
-    chosen = [bindings.get(of)] if of else bindings.values()
-    ports = []
-    for binding in (binding for each in chosen for binding in each or ()):
-        # empty: the engine chose one when it started the container, and another at the next start
-        first, _, last = (binding.host_port or "").partition("-")
-        if first.isdigit():
-            numbers = range(int(first), int(last or first) + 1)
-            ports += [(binding.host_ip or "0.0.0.0", number) for number in numbers]
-    return ports
-
-
-def _container(found: Any) -> Container:
-    state = found.state
-    started = state.started_at if state.started_at and state.started_at.year > 1 else None
-    return Container(
-        id=found.id,
-        name=found.name.removeprefix("/"),
-        image=found.image,
-        state=state.status,
-        health=(state.health.status if state.health else "") or "",
-        exit_code=state.exit_code or 0,
-        started=started,
-        restarts=found.restart_count or 0,
-        labels=found.config.labels or {},
-        volumes={m.destination: m.name for m in found.mounts if m.type == "volume"},
-        published=next(iter(_published(found, f"{SERVER_PORT}/tcp")), None),
-        ports={
-            int(key.partition("/")[0]): published[0][1]
-            for key in found.host_config.port_bindings or {}
-            if key != f"{SERVER_PORT}/tcp" and (published := _published(found, key))
-        },
-        memory=found.host_config.memory or None,
-        cpus=(found.host_config.nano_cpus or 0) / 1e9 or None,
-        restart=found.host_config.restart_policy.name or "no",
-    )
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -13,7 +13,8 @@ from typing import Any
 from jupbox import composed as files
 from jupbox import labels as label
 from jupbox.composed import Composed
-from jupbox.host.engine import Container, Engine
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Container
 from jupbox.host.stack import Release, State, generation_of, remove_unused
 
 

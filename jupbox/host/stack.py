@@ -15,7 +15,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Final
 
 from jupbox import labels as label
-from jupbox.host.engine import COMPOSE_PROJECT, Container, Engine, Image, is_passing, tar
+from jupbox.host.engine import COMPOSE_PROJECT, Engine, tar
+from jupbox.host.inspected import Container, Image
+from jupbox.host.passing import is_passing
 from jupbox.pki import Authority
 from jupbox.plan import Certificates
 from jupbox.render import ENVIRONMENT, Account, volume_names

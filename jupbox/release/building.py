@@ -20,7 +20,8 @@ from jupbox.errors import (
 from jupbox.host import base as bases
 from jupbox.host import network as networks
 from jupbox.host.base import Base
-from jupbox.host.engine import COMPOSE_PROJECT, Image
+from jupbox.host.engine import COMPOSE_PROJECT
+from jupbox.host.inspected import Image
 from jupbox.host.interpreters import build_secret
 from jupbox.host.network import Network
 from jupbox.host.outside import read_file

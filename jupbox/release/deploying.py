@@ -14,7 +14,7 @@ from jupbox.errors import (
     ServerError,
 )
 from jupbox.host import stack as stacks
-from jupbox.host.engine import Container, Image
+from jupbox.host.inspected import Container, Image
 from jupbox.host.probe import wait_https
 from jupbox.host.stack import Release, State
 from jupbox.lock import ImageLock

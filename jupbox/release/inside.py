@@ -8,7 +8,7 @@ from typing import Final
 
 from jupbox.errors import ResolveError
 from jupbox.host import network as networks
-from jupbox.host.engine import Container
+from jupbox.host.inspected import Container
 from jupbox.lock import PythonPackage
 from jupbox.project import ImageDefinition
 from jupbox.release.locking import network_of

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from jupbox.errors import FilesError
-from jupbox.host.engine import Container
+from jupbox.host.inspected import Container
 from jupbox.render import Account
 from jupbox.site import Site
 

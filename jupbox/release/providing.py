@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jupbox import render
 from jupbox.console import Console
-from jupbox.host.engine import Image
+from jupbox.host.inspected import Image
 from jupbox.lock import ImageLock
 from jupbox.project import ImageDefinition
 from jupbox.release import building, sending, sharing, verifying, workshop

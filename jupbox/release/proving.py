@@ -11,7 +11,7 @@ from jupbox import composed as files
 from jupbox import labels as label
 from jupbox.composed import Composed
 from jupbox.errors import EngineError, RolloutError
-from jupbox.host.engine import Container
+from jupbox.host.inspected import Container
 from jupbox.release import deploying, inside
 from jupbox.release.sealing import stack_labels
 from jupbox.render import Account

@@ -15,8 +15,8 @@ from jupbox.composed import Composed
 from jupbox.errors import BackupError, EngineError, PortTakenError
 from jupbox.host import records
 from jupbox.host import stack as stacks
-from jupbox.host.engine import uninterrupted
 from jupbox.host.records import Record
+from jupbox.host.signals import uninterrupted
 from jupbox.host.stack import Release, State, home_name, restoring_name
 from jupbox.override import NOTEBOOK
 from jupbox.release import deploying

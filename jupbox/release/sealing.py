@@ -17,7 +17,7 @@ from jupbox.errors import (
 )
 from jupbox.host import records
 from jupbox.host import stack as stacks
-from jupbox.host.engine import Image
+from jupbox.host.inspected import Image
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import Credentials, State
 from jupbox.lock import (

@@ -17,7 +17,7 @@ from jupbox import labels as label
 from jupbox.console import Stage
 from jupbox.errors import EngineError
 from jupbox.host import images
-from jupbox.host.engine import Image
+from jupbox.host.inspected import Image
 from jupbox.layers import Layer, Manifest, lacking_by_chain, lacking_by_content, part
 from jupbox.release.sealing import stack_labels
 from jupbox.site import Site

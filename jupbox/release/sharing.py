@@ -10,7 +10,7 @@ from jupbox.console import Console
 from jupbox.errors import EngineError, LockError, RegistryError
 from jupbox.host import base as bases
 from jupbox.host import registry as registries
-from jupbox.host.engine import Image
+from jupbox.host.inspected import Image
 from jupbox.host.registry import Standing
 from jupbox.lock import ImageLock, load_lock
 from jupbox.project import ImageDefinition

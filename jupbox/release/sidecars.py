@@ -16,7 +16,7 @@ from jupbox import override, render
 from jupbox.errors import ConfigError
 from jupbox.host import base as bases
 from jupbox.host import network as networks
-from jupbox.host.engine import Container
+from jupbox.host.inspected import Container
 from jupbox.lock import ImageLock
 from jupbox.project import ImageDefinition
 from jupbox.release.locking import network_of

@@ -13,7 +13,7 @@ from typing import Final
 from jupbox import render
 from jupbox.contents import Entry, parse_contents
 from jupbox.errors import DriftError
-from jupbox.host.engine import Image
+from jupbox.host.inspected import Image
 from jupbox.lock import RECIPE, ImageLock
 from jupbox.release.locking import write_lock
 from jupbox.site import Site

@@ -42,8 +42,8 @@ from jupbox.host import setup as engine_setup
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
 from jupbox.host.diagnose import Ways
-from jupbox.host.engine import Container
 from jupbox.host.facts import HostFacts
+from jupbox.host.inspected import Container
 from jupbox.host.machine import LocalMachine
 from jupbox.host.network import Network
 from jupbox.host.setup import EngineState

@@ -16,7 +16,8 @@ from typing import Final
 
 from jupbox.console import Console
 from jupbox.errors import HostError
-from jupbox.host.engine import Container, Engine
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Container
 from jupbox.release import inside
 from jupbox.site import Surroundings, load_project
 from jupbox.workflows.found import container_of, look, place, user_of

@@ -10,7 +10,8 @@ from jupbox import labels as label
 from jupbox.console import Console
 from jupbox.errors import ConfigError, NotRunningError, ServerError, UnknownNameError
 from jupbox.host import stack as stacks
-from jupbox.host.engine import Container, Engine
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Container
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import State
 from jupbox.project import LOCAL, Box, Project, box_name, read_box, read_definition

@@ -18,8 +18,8 @@ from jupbox.errors import (
     HostError,
     HostKeyError,
 )
-from jupbox.host.engine import Container
 from jupbox.host.files import redirect_file, runtime_directory
+from jupbox.host.inspected import Container
 from jupbox.host.machine import free_port
 from jupbox.host.ssh import SshMachine
 from jupbox.site import Surroundings

@@ -21,7 +21,8 @@ from jupbox.errors import (
 from jupbox.host import backups
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
-from jupbox.host.engine import Container, Engine
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Container
 from jupbox.host.ssh import SshMachine
 from jupbox.host.stack import Belongings
 from jupbox.release import backing

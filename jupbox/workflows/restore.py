@@ -18,7 +18,7 @@ from jupbox.console import Console
 from jupbox.errors import BackupError
 from jupbox.host import archives
 from jupbox.host import stack as stacks
-from jupbox.host.engine import uninterrupted
+from jupbox.host.signals import uninterrupted
 from jupbox.host.stack import State
 from jupbox.release import backing, deploying, inside, restoring
 from jupbox.site import Site, Surroundings, load_project

@@ -7,8 +7,8 @@ from jupbox.console import Console
 from jupbox.errors import RolloutError, UnknownNameError
 from jupbox.host import records
 from jupbox.host import stack as stacks
-from jupbox.host.engine import uninterrupted
 from jupbox.host.records import Record
+from jupbox.host.signals import uninterrupted
 from jupbox.host.stack import State
 from jupbox.release import rolling, sealing
 from jupbox.site import Site, Surroundings

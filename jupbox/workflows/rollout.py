@@ -10,7 +10,7 @@ from jupbox.console import Console
 from jupbox.errors import JupboxError
 from jupbox.host import records
 from jupbox.host import stack as stacks
-from jupbox.host.engine import uninterrupted
+from jupbox.host.signals import uninterrupted
 from jupbox.host.stack import Release, State
 from jupbox.project import Box
 from jupbox.release import deploying, proving, rolling

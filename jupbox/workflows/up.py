@@ -12,7 +12,8 @@ from jupbox.errors import ConfigError
 from jupbox.host import records
 from jupbox.host import stack as stacks
 from jupbox.host import trust as trust_stores
-from jupbox.host.engine import Image, uninterrupted
+from jupbox.host.inspected import Image
+from jupbox.host.signals import uninterrupted
 from jupbox.lock import ImageLock
 from jupbox.plan import Action, Step
 from jupbox.project import Box, ImageDefinition, Project

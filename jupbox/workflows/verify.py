@@ -10,7 +10,7 @@ from jupbox import labels as label
 from jupbox.console import Console, Stage
 from jupbox.contents import Difference
 from jupbox.errors import DriftError, LockError, UnknownNameError
-from jupbox.host.engine import Image
+from jupbox.host.inspected import Image
 from jupbox.lock import RECIPE, ImageLock
 from jupbox.project import ImageDefinition, Project
 from jupbox.release import building, locking, verifying

@@ -16,7 +16,8 @@ import pytest
 from jupbox import labels as label
 from jupbox.console import Stage
 from jupbox.host import facts as host_facts
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Image
 from jupbox.host.machine import LocalMachine
 from jupbox.project import Box, parse_project
 from jupbox.release import sending

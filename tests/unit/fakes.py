@@ -13,8 +13,8 @@ from typing import Any
 from jupbox import labels as label
 from jupbox.audit import Change, Ended
 from jupbox.errors import HostError
-from jupbox.host.engine import Container, Image
 from jupbox.host.exclusion import Hold, busy
+from jupbox.host.inspected import Container, Image
 from jupbox.host.machine import Completed
 
 Files = dict[str, bytes]

@@ -11,7 +11,8 @@ import pytest
 from jupbox import labels as label
 from jupbox.console import Console
 from jupbox.errors import KernelsBusyError, ServerError
-from jupbox.host.engine import Container, Engine
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Container
 from jupbox.workflows import guard as room
 from jupbox.workflows.found import Found
 from jupbox.workflows.guard import Consent

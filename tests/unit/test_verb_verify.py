@@ -15,7 +15,8 @@ from jupbox.contents import Entry
 from jupbox.errors import DriftError, LockError, NotRunningError, UnknownNameError
 from jupbox.host import stack as stacks
 from jupbox.host.base import Base
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Image
 from jupbox.lock import RECIPE, ImageLock, Lock, dump_lock
 from jupbox.release import locking
 from jupbox.site import Surroundings, load_project

@@ -19,8 +19,9 @@ import pytest
 from jupbox.errors import BaseImageError
 from jupbox.host import base as bases
 from jupbox.host.base import Base
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
 from jupbox.host.facts import parse
+from jupbox.host.inspected import Image
 from jupbox.lock import BaseLock
 from tests.unit.fakes import FakeMachine
 from tests.unit.host.test_facts import answer

@@ -12,7 +12,8 @@ import pytest
 from jupbox import labels as label
 from jupbox import pki
 from jupbox.host import stack as room
-from jupbox.host.engine import COMPOSE_PROJECT, Engine, Image
+from jupbox.host.engine import COMPOSE_PROJECT, Engine
+from jupbox.host.inspected import Image
 from jupbox.host.stack import SEAL, Credentials, State
 from jupbox.plan import Certificates
 from jupbox.render import Account

@@ -16,7 +16,8 @@ from jupbox import labels as label
 from jupbox.console import Stage
 from jupbox.errors import BuildError, DriftError, LockError
 from jupbox.host.base import Base
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Image
 from jupbox.lock import FileLock, ImageLock
 from jupbox.project import CopiedFile
 from jupbox.release import building, locking

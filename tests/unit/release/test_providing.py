@@ -11,7 +11,8 @@ import pytest
 
 from jupbox import labels as label
 from jupbox.console import Console
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Image
 from jupbox.lock import ImageLock
 from jupbox.release import providing
 from jupbox.release.building import Rules

@@ -17,7 +17,8 @@ import zstandard
 from jupbox import labels as label
 from jupbox.console import Stage
 from jupbox.errors import EngineError, HostError, JupboxError
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Image
 from jupbox.layers import Manifest, archive, blob_path, digest_of, part, read_manifest
 from jupbox.project import Box
 from jupbox.release import sending, workshop

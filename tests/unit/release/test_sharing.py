@@ -12,7 +12,8 @@ import pytest
 from jupbox import labels as label
 from jupbox.console import Console
 from jupbox.errors import EngineError, JupboxError, RegistryError
-from jupbox.host.engine import Engine, Image
+from jupbox.host.engine import Engine
+from jupbox.host.inspected import Image
 from jupbox.host.registry import Standing
 from jupbox.lock import ImageLock, Lock, dump_lock
 from jupbox.project import ImageDefinition
