@@ -11,7 +11,7 @@ import json
 import secrets
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Final
 
 from jupbox import labels as label
@@ -86,13 +86,6 @@ class State:
     container: Container | None
     releases: tuple[Release, ...]
     volumes: Mapping[str, Mapping[str, str]]
-
-    def with_tag(self, release: Release, tag: str) -> State:
-        """The state with one more tag on the image of one of its releases."""
-        image = replace(release.image, tags=(*release.image.tags, tag))
-        return replace(self, releases=tuple(
-            replace(each, image=image) if each == release else each for each in self.releases
-        ))  # fmt: skip
 
     @property
     def abandoned(self) -> tuple[Release, ...]:

@@ -44,14 +44,15 @@ def swap(site: Site, release: Release, composed: Composed, *, account: Account) 
 
 
 def approve(site: Site, state: State) -> None:
-    """Note that the release that runs has served; older ones than are kept go."""
+    """Note that the release that runs has served; older ones than are kept go.
+
+    The note comes last: without it the next command does all of this again.
+    """
+    records.prune(site.engine, state, keep=site.box.keep_releases)
     runs = records.runs_of(state)
     release = next((each for each in state.releases if each.generation == runs), None)
     if release is not None and not release.proven:
-        tag = f"{site.stack}:{stacks.PROVEN}-{release.generation}"
-        site.engine.tag(release.image.id, tag)
-        state = state.with_tag(release, tag)
-    records.prune(site.engine, state, keep=site.box.keep_releases)
+        site.engine.tag(release.image.id, f"{site.stack}:{stacks.PROVEN}-{release.generation}")
 
 
 def good_record(site: Site, state: State, *, but: int) -> Record | None:

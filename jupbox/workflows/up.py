@@ -445,7 +445,8 @@ def _keep(found: Found, target: Target, state: stacks.State) -> None:
             composed = site.engine.composed(merged.text if merged else own)
         records.keep(site.engine, runs, composed, stack=site.stack)
     # one more than is kept: a password that was changed since
-    as_it_should_be = runs and runs.proven and len(state.releases) <= len(kept) + 1
+    few = len(kept) <= site.box.keep_releases and len(state.releases) <= len(kept) + 1
+    as_it_should_be = runs and runs.proven and few
     if target.actions or not as_it_should_be:
         rolling.approve(site, state)
 
