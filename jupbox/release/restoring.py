@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from jupbox import composed as files
+from jupbox import labels as label
 from jupbox.composed import Composed
 from jupbox.errors import BackupError, EngineError, PortTakenError
 from jupbox.host import records
@@ -32,6 +33,8 @@ def settle(site: Site, state: State) -> State:
         EngineError: it cannot be removed.
     """
     numbers = {name: n for name in state.volumes if (n := state.restoring_number(name))}
+    if numbers:
+        _remove_half_made(site, state)
     for mark, number in numbers.items():
         half = home_name(site.stack, number)
         if half != state.home_volume and (why := site.engine.remove("volume", half)):
@@ -44,6 +47,14 @@ def settle(site: Site, state: State) -> State:
     if record and files.home_of(record.composed) != state.home_volume:
         _keep(site, record, _with_home(record, state.home_volume))
     return stacks.observe(site.engine, site.stack) if numbers else state
+
+
+def _remove_half_made(site: Site, state: State) -> None:
+    """Remove containers that compose made beside the stack's own, and was cut off at."""
+    mine = {label.STACK: site.stack, label.KIND: "server"}
+    for each in site.engine.containers(mine):
+        if each.started is None and state.container and each.id != state.container.id:
+            site.engine.remove_container(each.id)
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_onto_a_full_disk(small_bench: Bench, tmp_path: Path, outcome: Outcome) 
     bench.laptop.must("backup", BOX, str(file))
     identity, there = bench.stack.identity(), bench.inventory()
 
-    with full(bench, left=500):
+    with full(bench, left=500, to_root=True):
         done = bench.laptop.jupbox("restore", BOX, str(file), "--yes")
 
     assert done.code == errors.DiskFullError.exit_code, done.stderr

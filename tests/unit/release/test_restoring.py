@@ -49,6 +49,19 @@ def test_what_a_restore_left_that_was_cut_off_goes(made: Bench) -> None:
     assert state.home_volume == f"{made.site.stack}_home"
 
 
+def test_what_compose_made_half_of_a_swap_that_was_cut_off_goes(made: Bench) -> None:
+    volumes(made, "home", "home-1", "restoring-1")
+    kinds = {label.STACK: made.site.stack, label.KIND: "server"}
+    old, new = ({"/home/ada": f"{made.site.stack}_{name}"} for name in ("home", "home-1"))
+    made.engine.all_containers = [
+        container("0a1b_notebook", kinds, volumes=new, state="created", started=None),
+        container("notebook", kinds, volumes=old, state="exited"),
+    ]
+    restoring.settle(made.site, made.state)
+    assert [each.name for each in made.engine.all_containers] == ["notebook"]
+    assert left(made) == {"home"}
+
+
 def test_a_restore_that_was_cut_off_after_its_swap_stays(made: Bench) -> None:
     volumes(made, "home", "home-1", "restoring-1")
     kinds = {label.STACK: made.site.stack, label.KIND: "server"}
