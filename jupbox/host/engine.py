@@ -157,11 +157,7 @@ class Engine:
         if lost := self.unreachable():
             return lost
         if is_disk_full(said):
-            return DiskFullError(
-                f"The disk of the Docker engine on {self.place} is full.",
-                remedy="Free some: `docker system df` there says what Docker holds, "
-                "`docker builder prune` drops caches only.",
-            )
+            return self.disk_full()
         lines = [line for line in said.strip().splitlines() if line.strip()]
         last = (
             lines[-1].removeprefix("Error response from daemon: ") if lines else "no reason given"
@@ -174,6 +170,14 @@ class Engine:
         return EngineError(
             f"The Docker engine on {self.place} failed at {what}: {last[:300]}",
             remedy="Mend that, then run the same command again: it goes on from here.",
+        )
+
+    def disk_full(self) -> DiskFullError:
+        """The error for an engine whose disk has no room left."""
+        return DiskFullError(
+            f"The disk of the Docker engine on {self.place} is full.",
+            remedy="Free some: `docker system df` there says what Docker holds, "
+            "`docker builder prune` drops caches only.",
         )
 
     def unreachable(self) -> JupboxError | None:

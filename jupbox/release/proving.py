@@ -22,6 +22,8 @@ _POLL_SECONDS: Final = 0.5
 # of a reason, in characters; the log says the rest
 _LONGEST: Final = 160
 # the server's start, a kernel's, and what the commands themselves take on a slow machine
+# the exit code of jupbox_server.prove
+_DISK_FULL: Final = 4
 _PROOF_SECONDS: Final = 3 * _COME_UP_SECONDS
 
 
@@ -32,6 +34,7 @@ def prove(site: Site, composed: Composed, account: Account) -> None:
 
     Raises:
         RolloutError: it does not come up, or a part of it does not work; with its last log lines.
+        DiskFullError: nothing can come up there.
     """
     name = f"{site.stack}-candidate"
     labels = stack_labels(site, "candidate")
@@ -67,6 +70,8 @@ def _try(site: Site, container: Container, account: Account) -> None:
     done = site.engine.execute(container.id, command, user=user, timeout=_PROOF_SECONDS)
     if done.returncode == 0 or (_is_old(site, container) and _answers(site, container, user)):
         return
+    if done.returncode == _DISK_FULL:
+        raise site.engine.disk_full()
     now = _candidate(site)
     said = done.stderr.decode(errors="replace").strip().splitlines()
     reason = said[-1] if said and now and now.running else "its server ends right after its start"

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from jupbox_server import prove
+from jupbox_server.room import Disk
 
 from tests.images.box import Answer, RunningServer, Seal, authority, until
 from tests.images.conftest import serving
@@ -60,3 +62,17 @@ def test_a_kernel_that_does_not_run_a_cell_is_no_proof(program: str, tmp_path: P
     assert answer.status == 1, answer.text
     assert "kernel" in answer.errors
     assert "Traceback" not in answer.errors
+
+
+@pytest.mark.parametrize(("free", "status"), [(0, 4), (10**9, 1)])
+def test_a_full_disk_is_told_from_a_release_that_fails(
+    free: int, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> str:
+        raise prove.ProofError("no kernel starts: the server answers 500")
+
+    disk = Disk(path="/", free_bytes=free, total_bytes=10**10, nearly_full=True)
+    monkeypatch.setattr(prove, "prove", fail)
+    monkeypatch.setattr(prove, "measure", lambda folders: (disk,))
+    assert prove.main([]) == status
+    assert "no kernel starts" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """`python -m jupbox_server.prove`: whether this server can be used, shown by using it.
 
 It logs in as `jupbox open` does, by a control login over verified HTTPS, starts a kernel and runs
-a cell in it. Exit code 0 and the kernel's name in JSON, else 1 and one line that says what failed.
+a cell in it. Exit code 0 and the kernel's name in JSON, else 1 and one line that says what failed,
+or 4 where the disk is full, which is no fault of the release.
 A new release passes this before the old one goes.
 """
 
@@ -27,11 +28,16 @@ from urllib.parse import quote
 from . import control
 from .health import trusting
 from .paths import CONTROL_SOCKET, PORT, SEAL, Paths
+from .room import measure
 
 #: Seconds for the server to come up, and for a kernel to do so on a machine that is busy.
 LIMIT = 120.0
 #: Valid in every language that has a kernel, and without an effect in each.
 CELL = "1"
+
+FAILED, DISK_FULL = 1, 4
+#: Bytes below which a kernel may not find the room for its connection file, history and settings.
+ROOM = 5_000_000
 
 _POLL = 0.1
 #: What tornado calls an answer that did not come.
@@ -235,7 +241,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = prove(paths, arguments.port, limit=arguments.limit)
     except ProofError as error:
         print(error, file=sys.stderr)
-        return 1
+        full = any(disk.free_bytes < ROOM for disk in measure([Path.home()]))
+        return DISK_FULL if full else FAILED
     print(json.dumps({"kernel": name}))
     return 0
 
