@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from tests.faults.injection import FaultyLaptop, Observed
-from tests.faults.standin import BOX, PORT, write_project
+from tests.faults.standin import BOX, PORT, SENT, write_project
 from tests.integration.boxes.boxes import BoxUnderTest, wait_until
 from tests.integration.jupbox_command import Answer, Laptop, StackOnBox, Visitor
 
@@ -60,8 +60,9 @@ find /tmp /home/ada -maxdepth 1 -name '*jupbox*' -printf 'file %p\n'
 # numbers of generations and releases, and digests of locks
 _NUMBER = re.compile(r"(?<=[-_])\d+$|[0-9a-f]{12,}")
 
-# a seal that was put into the running server; the home volume before a restore; the last backup
-_OF_OTHER_VERBS = (":applied-N", "_home", "_home-N", ".backup")
+# a seal that was put into the running server; the home volume before a restore; the last backup;
+# an image that was sent, and stays while its release does
+_OF_OTHER_VERBS = (":applied-N", "_home", "_home-N", ".backup", f"jupbox-env:{SENT}-N")
 
 
 def _most(name: str) -> int:

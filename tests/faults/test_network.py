@@ -136,6 +136,9 @@ def test_no_network_while_an_image_is_sent(
 ) -> None:
     outcome.fault, outcome.how = f"ssh {fault} in `up`", "while sending the image"
     bench.want(SENT, 'build = "here"')
+    listed = ("image", "ls", "--format", "{{.Repository}}:{{.Tag}}", f"jupbox-env:{SENT}-*")
+    for earlier in bench.stack.docker(*listed).split():
+        bench.stack.docker("image", "rm", earlier)
     shutil.copy(bench.laptop.folder / "jupbox.toml", wired.laptop.folder)
     with image_here(wired.laptop):
         with wired.running("up", BOX) as up:
@@ -169,7 +172,7 @@ def test_a_slow_network(milliseconds: int, bench: Bench, wired: Wired, outcome: 
     wired.laptop.must("up", BOX)
     outcome.seconds["`up`"] = time.monotonic() - began
     assert bench.running_image() == bench.image
-    assert "jupbox" in wired.laptop.must("logs", BOX).stdout
+    assert "BoxServerApp" in wired.laptop.must("logs", BOX).stdout
     with wired.running("open", BOX, "--no-browser") as tunnel:
         tunnel.wait_for("until Ctrl-C")
         visitor = visitor_of(tunnel, bench)
