@@ -114,7 +114,8 @@ def ended(answer: Answer) -> str:
 def test_no_network_while(
     stage: str, fault: str, bench: Bench, wired: Wired, outcome: Outcome
 ) -> None:
-    outcome.fault, outcome.how = f"ssh {fault} in `up`", f"while {stage}"
+    outcome.fault = f"ssh {fault} in `up`"
+    outcome.how = "while connecting, sealing, proving, deploying or waiting"
     with wired.running("up", BOX) as up:
         up.wait_for(STAGES[stage])
         with wired.cable.swallowing() if fault == "black-holed" else wired.cable.broken():
