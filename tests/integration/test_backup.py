@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from jupbox import errors
+from tests.integration.boxes.boxes import wait_until
 from tests.integration.jupbox_command import Laptop, MainJob, StackOnBox
 from tests.triggers import triggers
 
@@ -181,6 +182,8 @@ def test_notebooks_that_are_saved_meanwhile_are_whole_in_a_backup(vault: Vault) 
         "exec", "--detach", "--user", vault.stack.user, container,
         "/opt/env/bin/python", "-c", _SAVE,
     )  # fmt: skip
+    looks = "import pathlib; print((pathlib.Path.home() / 'notebooks/y.ipynb').exists())"
+    wait_until(lambda: "True" in vault.stack.python(looks), "the first notebooks")
     numbers = []
     for turn in range(3):
         found = members(vault.laptop, vault.backup(f"{turn}.tar.zst"))
