@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from jupbox import labels as label
 from jupbox.host.engine import COMPOSE_PROJECT, Engine, tar
@@ -22,6 +23,8 @@ from jupbox.pki import Authority
 from jupbox.plan import Certificates
 from jupbox.render import ENVIRONMENT, Account, volume_names
 from jupbox.secret import Secret
+
+_Seen = TypeVar("_Seen")
 
 SEAL: Final = "/etc/jupbox/seal"
 _VOLUME: Final = "/volume"
@@ -189,14 +192,27 @@ def server_of(engine: Engine, name: str) -> Container | None:
     return max(containers, key=lambda c: (c.running, c.started is not None), default=None)
 
 
+def _begin(look: Callable[[], _Seen]) -> Future[_Seen]:
+    """Look in another thread, which nobody waits for after a Ctrl-C, as an executor's would be."""
+    seen: Future[_Seen] = Future()
+
+    def run() -> None:
+        try:
+            seen.set_result(look())
+        except BaseException as error:
+            seen.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return seen
+
+
 def observe(engine: Engine, name: str) -> State:
     """Look what the engine has of a stack."""
     mine = {label.STACK: name}
     # at once: a far box takes a round trip for each
-    with ThreadPoolExecutor() as looks:
-        server = looks.submit(server_of, engine, name)
-        sealed = looks.submit(engine.images, {**mine, label.KIND: "sealed"})
-        volumes = looks.submit(engine.volumes, mine)
+    server = _begin(lambda: server_of(engine, name))
+    sealed = _begin(lambda: engine.images({**mine, label.KIND: "sealed"}))
+    volumes = _begin(lambda: engine.volumes(mine))
     releases = [
         Release(generation=int(image.labels.get(label.GENERATION, "0")), image=image)
         for image in sealed.result()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -89,6 +93,30 @@ def seal(engine: Engine, generation: int, credentials: Credentials = CREDENTIALS
 
 
 # --- what is there ----------------------------------------------------------------------------
+
+
+@pytest.mark.real_process
+def test_a_ctrl_c_does_not_wait_for_an_engine_that_says_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "silent.py"
+    program.write_text(
+        "import threading\n"
+        "from jupbox.host import stack\n"
+        "class Silent:\n"
+        "    def containers(self, labels):\n"
+        "        print('asked', flush=True)\n"
+        "        threading.Event().wait()\n"
+        "    images = volumes = containers\n"
+        "stack.observe(Silent(), 'name')\n"
+    )
+    argv = [sys.executable, str(program)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        try:
+            assert running.stdout is not None
+            assert running.stdout.readline() == b"asked\n"
+            running.send_signal(signal.SIGINT)
+            assert running.wait(20) == -signal.SIGINT
+        finally:
+            running.kill()
 
 
 def test_an_engine_without_the_stack_has_nothing_of_it(fake: FakeEngine) -> None:
