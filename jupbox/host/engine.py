@@ -307,8 +307,12 @@ class Engine:
             found = self.client.image.list(
                 filters=[("label", f"{key}={value}") for key, value in labels.items()]
             )
-            unique = {image.id: image for image in found}
-            return [image_of(each) for each in self._inspected("image", unique.values())]
+            return self._images(found)
+
+    def _images(self, listed: Iterable[Any]) -> list[Image]:
+        """What was listed, once each: an image is listed with each of its tags."""
+        unique = {image.id: image for image in listed}
+        return [image_of(each) for each in self._inspected("image", unique.values())]
 
     def pull(self, reference: str, *, timeout: float) -> bool:
         """Try to pull an image; whether it came within `timeout` seconds."""
@@ -785,8 +789,7 @@ class Engine:
         """All images of a repository, whatever their labels."""
         with self._guard("listing images"):
             found = self.client.image.list(repository)
-            unique = {image.id: image for image in found}
-            return [image_of(each) for each in self._inspected("image", unique.values())]
+            return self._images(found)
 
     def networks(self, labels: Mapping[str, str]) -> list[str]:
         """Names of the networks that carry the labels."""

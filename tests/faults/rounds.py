@@ -265,15 +265,18 @@ class Watch:
     @property
     def back(self) -> float:
         """When it answered again after the longest gap, in seconds since the first look."""
-        times = self._answered
-        _, again = max(itertools.pairwise(times), key=lambda pair: pair[1] - pair[0])
-        return again - times[0]
+        return self._longest[1] - self._answered[0]
 
     @property
     def gap(self) -> float:
         """The longest time without an answer, in seconds."""
-        times = self._answered
-        return max(later - earlier for earlier, later in itertools.pairwise(times))
+        last, again = self._longest
+        return again - last
+
+    @property
+    def _longest(self) -> tuple[float, float]:
+        """The two answers with the longest time between them."""
+        return max(itertools.pairwise(self._answered), key=lambda pair: pair[1] - pair[0])
 
     def _look(self) -> None:
         while not self._over.wait(self.EVERY):

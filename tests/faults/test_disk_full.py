@@ -34,8 +34,8 @@ truncate --size=-$1K ballast
 def full(bench: Bench, *, left: int, to_root: bool) -> Iterator[None]:
     """Leave the engine's disk that many kB: to root, that is to the engine, or to users."""
     fill = _FILL_FOR_ALL if to_root else _FILL_FOR_USERS
-    bench.box.exec("sh", "-es", "--", str(left), input=fill)
     try:
+        bench.box.exec("sh", "-es", "--", str(left), input=fill)
         yield
     finally:
         bench.box.exec("rm", "-f", "/var/lib/docker/ballast")
