@@ -125,7 +125,7 @@ def _swap(found: Found, volume: str, console: Console) -> None:
     """Run the server with the fresh volume; with the old one again where that fails."""
     site, state = found.site, found.state
     try:
-        with console.stage(f"Starting the server with it on {place(site.box)}"), uninterrupted():
+        with uninterrupted(), console.stage(f"Starting the server with it on {place(site.box)}"):
             composed = restoring.swap(site, state, home=volume)
         with console.stage("Waiting for its answer over HTTPS"):
             now = stacks.observe(site.engine, site.stack)
@@ -133,7 +133,7 @@ def _swap(found: Found, volume: str, console: Console) -> None:
             assert public is not None, "it was sealed once"
             deploying.wait(site, port_of(composed), public)
     except BaseException:
-        with console.stage("Going back to what it had"), uninterrupted():
+        with uninterrupted(), console.stage("Going back to what it had"):
             _back(site, state)
         raise
     container = stacks.server_of(site.engine, site.stack)

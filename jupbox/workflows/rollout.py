@@ -61,7 +61,7 @@ def swap(
     site = found.site
     try:
         # seconds, and half of it is worse than a Ctrl-C that waits for its end
-        with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
+        with uninterrupted(), console.stage(f"Starting the server on {place(site.box)}"):
             rolling.swap(site, release, composed, account=account)
             console.standing = started(site.box)
         public = stacks.certificates_of(release.image)
@@ -104,7 +104,7 @@ def _back(found: Found, error: JupboxError, console: Console, *, failed: int) ->
     if record is None:
         return error
     was = found.state.container
-    with console.stage(f"Going back to release {record.number}"), uninterrupted():
+    with uninterrupted(), console.stage(f"Going back to release {record.number}"):
         return rolling.fall_back(
             site, record, error, home=found.state.home_volume,
             running=was is None or was.running,

@@ -375,7 +375,7 @@ def _run(
     if target.actions & {Action.DEPLOY, Action.BESIDE}:
         _compose(found, target, sealed, consent, console)
     if container and Action.START in target.actions:
-        with console.stage(f"Starting the server on {place(site.box)}"), uninterrupted():
+        with uninterrupted(), console.stage(f"Starting the server on {place(site.box)}"):
             site.engine.start(container.id, for_good=True)
             console.standing = rollout.started(site.box)
 
@@ -404,7 +404,7 @@ def _compose(
         elif beside:
             # seconds, and half of it is worse than a Ctrl-C that waits for its end
             title = f"Starting {', '.join(beside)} on {place(site.box)}"
-            with console.stage(title), uninterrupted():
+            with uninterrupted(), console.stage(title):
                 deploying.deploy(site, stack, text, services=beside)
         # not before: a Ctrl-C there would leave the old server without what it had beside it
         sidecars.remove_unwanted(site, merged)

@@ -33,15 +33,23 @@ with JupyterKernelClient(server_url=url, token=token) as kernel:
 @contextmanager
 def opened(laptop: Laptop, box: str, folder: Path) -> Iterator[tuple[str, str]]:
     """`jupbox open --url` for as long as the test needs it: (address, token)."""
-    said = folder / "said"
+    said, progress = folder / "said", folder / "progress"
     command = [sys.executable, "-m", "jupbox", "open", box, "--url"]
-    with said.open("w") as out:
+    with said.open("w") as out, progress.open("w") as err:
         process = subprocess.Popen(
-            command, stdout=out, stderr=subprocess.DEVNULL, stdin=subprocess.DEVNULL,
+            command, stdout=out, stderr=err, stdin=subprocess.DEVNULL,
             env=dict(laptop.environ), cwd=laptop.folder,
         )  # fmt: skip
+
+        def answered() -> bool:
+            assert process.poll() is None, progress.read_text()
+            return bool(_CLIENT_URL.search(said.read_text()))
+
         try:
-            wait_until(lambda: bool(_CLIENT_URL.search(said.read_text())), "the link", timeout=60)
+            try:
+                wait_until(answered, "the link", timeout=120)
+            except AssertionError as error:
+                raise AssertionError(f"{error}\n{progress.read_text()}") from None
             found = _CLIENT_URL.search(said.read_text())
             assert found is not None
             yield found[1], found[2]
