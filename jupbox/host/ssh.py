@@ -36,6 +36,7 @@ _ANSWER_SECONDS: Final = 10.0
 _ECHO_SECONDS: Final = 2.0
 _SHORT_SECONDS: Final = 0.5
 _PROBE_SECONDS: Final = 2.0
+_PORT_TRIES: Final = 5
 # ssh exits with 255 for its own failures; a remote command may do so too.
 _SSH_FAILED: Final = 255
 
@@ -248,13 +249,29 @@ class SshMachine:
     def tunnel(self, port: int, *, local_port: int = 0) -> Iterator[int]:
         """See `Machine.tunnel`."""
         self.connect()
-        here = free_port(local_port)
-        specification = f"127.0.0.1:{here}:127.0.0.1:{port}"
-        self._forward(specification)
+        here, specification = self._forward_port(port, local_port)
         try:
             yield here
         finally:
             self._cancel(specification)
+
+    def _forward_port(self, port: int, wanted: int) -> tuple[int, str]:
+        """Forward a free port of this computer; the port, and what undoes it."""
+        for _ in range(_PORT_TRIES):
+            here = free_port(wanted)
+            specification = f"127.0.0.1:{here}:127.0.0.1:{port}"
+            try:
+                self._forward(specification)
+            except HostError:
+                # two `open`s at once see the same free port, and one of them gets it
+                if free_port(here) == here:
+                    raise
+            else:
+                return here, specification
+        raise HostError(
+            "Each port that was free on this machine was taken a moment later.",
+            remedy="Try again.",
+        )
 
     def _cancel(self, specification: str) -> None:
         """End a forwarding, if the master has it."""

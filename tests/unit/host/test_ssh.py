@@ -7,8 +7,9 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -237,6 +238,27 @@ def test_a_tunnel_is_bound_to_the_loopback_and_taken_down(ssh: FakeSsh) -> None:
     last = ssh.calls[-1]
     assert "cancel" in last
     assert last[last.index("-L") + 1] == f"127.0.0.1:{here}:127.0.0.1:8888"
+
+
+def test_a_tunnel_takes_another_port_when_somebody_was_faster(
+    ssh: FakeSsh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = connected(SshMachine("workbox"))
+    faster = socket.socket()
+
+    def forward(argv: Sequence[str], **options: Any) -> Completed:
+        done = ssh(argv, **options)
+        if "forward" not in argv or faster.getsockname()[1]:
+            return done
+        faster.bind(("127.0.0.1", int(argv[argv.index("-L") + 1].split(":")[1])))
+        faster.listen()
+        return replace(done, returncode=255, stderr=b"Port forwarding failed")
+
+    monkeypatch.setattr(room, "run_here", forward)
+    with faster, machine.tunnel(8888) as here:
+        taken = faster.getsockname()[1]
+        assert forwards(ssh) == [f"127.0.0.1:{port}:127.0.0.1:8888" for port in (taken, here)]
+        assert here != taken
 
 
 def test_the_socket_of_a_killed_connection_is_away_before_the_next_one_starts(
