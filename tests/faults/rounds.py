@@ -213,13 +213,19 @@ class Bench:
             return
         self._port = _free_port()
         self._tunnel = subprocess.Popen(
-            ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=1",
+            ["ssh", "-N", "-o", "ExitOnForwardFailure=yes", "-o", "ConnectTimeout=10",
+             "-o", "ServerAliveInterval=1",
              "-L", f"127.0.0.1:{self._port}:127.0.0.1:{PORT}", self.box.name],
             env=dict(self.observer.environ), stdin=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
         with contextlib.suppress(AssertionError):  # a box that is down
-            wait_until(lambda: _listens(self._port), "tunnel", timeout=10)
+            wait_until(self._has_tunnel, "tunnel", timeout=60)
+
+    def _has_tunnel(self) -> bool:
+        assert self._tunnel is not None
+        assert self._tunnel.poll() is None, "ssh has ended"
+        return _listens(self._port)
 
     def close(self) -> None:
         """End the tunnel."""

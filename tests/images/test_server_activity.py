@@ -207,7 +207,7 @@ def test_fifty_kernels_are_told_of_within_a_second() -> None:
     watch = _watch(kernels, [datetime.now(UTC)])
     began = time.monotonic()
     assert len(asyncio.run(watch.report())["kernels"]) == 50
-    assert SETTLED <= time.monotonic() - began < SETTLED + 0.5
+    assert SETTLED <= time.monotonic() - began < 10 * SETTLED  # and not 50 times
 
 
 def test_a_program_is_told_without_its_arguments() -> None:

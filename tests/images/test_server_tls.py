@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from jupbox_server.health import LIMIT
 
 from tests.images.box import Browser, RunningServer, Seal, authority, pair, until, value_of
 
@@ -161,8 +162,9 @@ def test_the_probe_gives_up_on_a_server_that_says_nothing(server: RunningServer)
         port = silent.getsockname()[1]
         began = time.monotonic()
         answer = server.run("health", "--seal", str(server.seal.folder), "--port", str(port))
-        assert time.monotonic() - began < 3.5
+        # its own limit, and the start of a Python on a machine that tests keep busy
+        assert time.monotonic() - began < LIMIT + 5
     assert answer.status == 1
-    assert answer.errors.startswith("unhealthy: ")
+    assert answer.errors == f"unhealthy: no answer within {LIMIT} s\n"
     refused = server.run("health", "--seal", str(server.seal.folder), "--port", str(port))
     assert refused.status == 1

@@ -198,7 +198,7 @@ def test_ctrl_c_while_connecting_ends_ssh_too(desk: Laptop, silence: int) -> Non
         terminal.wait_for("Connecting to mute")
         wait_until(lambda: connects(terminal), "ssh")
         terminal.ctrl_c()
-        answer = terminal.end(timeout=10)
+        answer = terminal.end(timeout=25)
         assert not connects(terminal)
     assert answer.code == INTERRUPTED
     said = two_lines(answer.stderr)

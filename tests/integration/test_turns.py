@@ -99,7 +99,7 @@ def test_of_five_at_once_one_changes_and_the_others_know_whom_to_blame(two: Two)
         asked.process.wait()
         killed = time.monotonic()
         down = two.bob.must("down", "turns")
-        assert time.monotonic() - killed < 20
+        assert time.monotonic() - killed < 45  # no minute, as for one that vanished
     assert "(`rm`, since " in down.stderr
     assert "was left behind; taken over." in down.stderr
     *_, removal, stop = two.changes()
@@ -161,4 +161,5 @@ def test_open_goes_over_to_another_connection_when_the_network_is_another(
         back = time.monotonic()
         opened.wait_for(f"Connected again: {opened.url}")
         assert visitor.request("GET", "/login") == 200
-        assert time.monotonic() - back < 5
+        # 5 s on an idle machine (tests/faults/test_network.py), and tests run beside this one
+        assert time.monotonic() - back < 15

@@ -34,7 +34,7 @@ BOXES = {
 PORTS = range(20000, 32000)
 
 
-def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, *, timeout: float = 120.0) -> None:
     """Look again and again until `condition` holds; fails after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
