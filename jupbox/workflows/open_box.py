@@ -18,10 +18,12 @@ from jupbox.errors import (
     HostError,
     HostKeyError,
 )
+from jupbox.host import stack as stacks
 from jupbox.host.files import redirect_file, runtime_directory
 from jupbox.host.inspected import Container
 from jupbox.host.machine import free_port
 from jupbox.host.ssh import SshMachine
+from jupbox.release import deploying
 from jupbox.site import Surroundings
 from jupbox.workflows.found import Found, container_of, control, find, url_of, user_of
 
@@ -41,6 +43,8 @@ def open_box(
     assert container.published is not None
     port = container.published[1]
     site = found.site
+    if browser or print_url:
+        _ensure_started(found, container, port, console=console)
     if not isinstance(site.machine, SshMachine):
         if browser or print_url:
             _log_in(found, container, url_of(site, port), console=console, print_url=print_url)
@@ -67,6 +71,21 @@ def open_box(
                 _say_dashboards(forward.dashboards, console, host=site.box.host)
                 machine.attend(forward.session)
     console.plain(f"Closed; the server on {site.box.host} runs on.")
+
+
+def _ensure_started(found: Found, container: Container, port: int, *, console: Console) -> None:
+    """Wait for a server that has only just begun, as after the box's boot.
+
+    Raises:
+        ServerError: it ended, or did not answer in time.
+    """
+    site = found.site
+    if container.health != "starting":
+        return
+    public = stacks.public_certificates(site.engine, found.state)
+    if public is not None:
+        with console.stage("Waiting for its answer over HTTPS"):
+            deploying.wait(site, port, public)
 
 
 @dataclass(frozen=True, kw_only=True)

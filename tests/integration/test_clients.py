@@ -58,6 +58,15 @@ def opened(laptop: Laptop, box: str, folder: Path) -> Iterator[tuple[str, str]]:
             process.wait(30)
 
 
+def test_a_link_that_is_asked_for_while_the_server_starts_is_waited_for(
+    ada: MainJob, tmp_path: Path
+) -> None:
+    ada.stack.docker("restart", ada.stack.identity()[0])
+    assert ada.stack.inspect()["State"]["Health"]["Status"] == "starting"
+    with opened(ada.laptop, ada.box.name, tmp_path):
+        assert "Waiting for its answer over HTTPS" in (tmp_path / "progress").read_text()
+
+
 def test_a_plain_client_runs_a_cell_over_the_tunnel(ada: MainJob, tmp_path: Path) -> None:
     authority = tmp_path / "ca.pem"
     authority.write_text(ada.ca_pem)
