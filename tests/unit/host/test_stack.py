@@ -99,11 +99,11 @@ def seal(engine: Engine, generation: int, credentials: Credentials = CREDENTIALS
 def test_a_ctrl_c_does_not_wait_for_an_engine_that_says_nothing(tmp_path: Path) -> None:
     program = tmp_path / "silent.py"
     program.write_text(
-        "import threading\n"
+        "import os, threading\n"
         "from jupbox.host import stack\n"
         "class Silent:\n"
         "    def containers(self, labels):\n"
-        "        print('asked', flush=True)\n"
+        "        os.write(1, b'asked\\n')\n"
         "        threading.Event().wait()\n"
         "    images = volumes = containers\n"
         "stack.observe(Silent(), 'name')\n"
