@@ -202,7 +202,7 @@ def test_a_kernel_that_nobody_talked_to_is_idle_after_a_minute() -> None:
     assert asyncio.run(watch.report())["kernels"][0]["state"] == "starting"
 
 
-def test_fifty_kernels_are_told_of_within_a_second() -> None:
+def test_fifty_kernels_are_waited_for_at_once() -> None:
     kernels = _FakeKernels({str(number): _FakeKernel() for number in range(50)})
     watch = _watch(kernels, [datetime.now(UTC)])
     began = time.monotonic()
